@@ -122,7 +122,7 @@ def unregister_active(instance: Instance) -> None:
             _active.instance = None
 
 
-def run_on_main(func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:  # noqa: ANN401
+def run_on_main(func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:
     """Run ``func`` on the application's main event loop, without waiting for it.
 
     On the main loop's own thread a function runs at once and a coroutine function becomes a
@@ -144,7 +144,7 @@ def run_on_main(func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:  #
     report = _Report(func, instance.logger)
     hand_over = instance.main_loop_work.begin()
 
-    def call() -> Any:  # noqa: ANN401 - whatever func returns
+    def call() -> Any:
         return func(*args, **kwargs)
 
     if running_loop() is loop:
@@ -159,7 +159,7 @@ def run_on_main(func: Callable[..., Any], *args: Any, **kwargs: Any) -> None:  #
             raise _closed(caller) from exc
 
 
-def call_on_main(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401
+def call_on_main(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Run ``func`` on the application's main event loop and return its result.
 
     The job then takes as long as the work does, fails when it fails, and when the job is asked
@@ -193,7 +193,7 @@ def call_on_main(func: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:  #
         )
         raise MainLoopUnavailableError(message)
 
-    async def work() -> Any:  # noqa: ANN401 - whatever func returns
+    async def work() -> Any:
         result = func(*args, **kwargs)
         return await result if inspect.isawaitable(result) else result
 
@@ -206,7 +206,7 @@ def _wait(
     loop: asyncio.AbstractEventLoop,
     func: Callable[..., Any],
     caller: str,
-) -> Any:  # noqa: ANN401 - the result of func
+) -> Any:
     job = current_job()
     woken = threading.Event()
     future.add_done_callback(lambda _: woken.set())
@@ -230,7 +230,7 @@ def _wait(
     return future.result()
 
 
-def _call_here(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:  # noqa: ANN401
+def _call_here(func: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
     message = (
         f"call_on_main({func!r}) cannot wait for a coroutine on the thread of the main loop that"
         " must run it: await it"

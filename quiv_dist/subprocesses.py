@@ -70,16 +70,16 @@ def _watching(stop_event: threading.Event | None, stop: _ChildStop) -> Iterator[
         stop.close()
 
 
-def run_subprocess(  # noqa: PLR0913 - the arguments of subprocess.run
+def run_subprocess(
     args: Sequence[str] | str,
     *,
-    input: Any = None,  # noqa: A002, ANN401 - its name in subprocess.run
+    input: Any = None,  # noqa: A002 - its name in subprocess.run
     stop_event: threading.Event | None = None,
     timeout: float | None = None,
     kill_grace: float = 5.0,
     check: bool = False,
     capture_output: bool = False,
-    **popen_kwargs: Any,  # noqa: ANN401 - passed on as they are
+    **popen_kwargs: Any,
 ) -> subprocess.CompletedProcess[Any]:
     """Run a command as ``subprocess.run`` does, ending it when the job is asked to stop.
 
@@ -155,7 +155,7 @@ def _add_pipes(popen_kwargs: dict[str, Any], *, has_input: bool, capture_output:
 
 def _communicate(
     child: subprocess.Popen[Any],
-    data: Any,  # noqa: ANN401 - bytes or text
+    data: Any,
     timeout_s: float | None,
     kill_grace_s: float,
     stop: _ChildStop,

@@ -46,7 +46,7 @@ class _Call:
     label: str
     logger: logging.Logger
 
-    def make(self) -> Any:  # noqa: ANN401 - whatever the callback returns
+    def make(self) -> Any:
         return self.callback(*self.args, **self.kwargs)
 
     async def make_async(self) -> None:
@@ -87,7 +87,7 @@ class Dispatcher:
         self._logger = logger or logging.getLogger("Quiv")
         self._in_flight = MainLoopWork()
 
-    def dispatch(self, event: Event, *payload: Any) -> None:  # noqa: ANN401 - models by event
+    def dispatch(self, event: Event, *payload: Any) -> None:
         """Call the listeners of ``event`` with the event and ``payload``, in registration order."""
         task = payload[0] if payload else None
         task_name = task.task_name if isinstance(task, Task) else None
@@ -104,8 +104,8 @@ class Dispatcher:
         callback: Callable[..., Any],
         label: str,
         /,
-        *args: Any,  # noqa: ANN401
-        **kwargs: Any,  # noqa: ANN401
+        *args: Any,
+        **kwargs: Any,
     ) -> None:
         """Call one callback by the same table; ``label`` begins the log line of its failure."""
         call = _Call(callback, args, kwargs, label, self._logger)

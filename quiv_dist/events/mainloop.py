@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import concurrent.futures
+    from collections.abc import Callable
 
 _own_loops_lock = threading.Lock()
 # Values: whether the loop is shared. Weak, so that a loop made for one run does not stay.
@@ -96,7 +97,7 @@ class MainLoopWork:
 
     def begin(self) -> HandOver:
         """Count one hand-over. Call before the loop is told of it."""
-        hand_over = HandOver(self)
+        hand_over = HandOver(self._discard)
         with self._lock:
             self._open.add(hand_over)
         return hand_over
@@ -114,10 +115,10 @@ class MainLoopWork:
 class HandOver:
     """One piece of work on its way through the main loop."""
 
-    __slots__ = ("_future", "_work")
+    __slots__ = ("_discard", "_future")
 
-    def __init__(self, work: MainLoopWork) -> None:
-        self._work = work
+    def __init__(self, discard: Callable[[HandOver], None]) -> None:
+        self._discard = discard
         self._future: object = None
 
     def follow(self, future: asyncio.Future[Any] | concurrent.futures.Future[Any]) -> None:
@@ -133,7 +134,7 @@ class HandOver:
     def end(self) -> None:
         """Stop counting, whatever the outcome; ending twice is once."""
         self._future = None
-        self._work._discard(self)  # noqa: SLF001 - two halves of one structure
+        self._discard(self)
 
     def _settled(self, _future: object) -> None:
         self.end()
