@@ -1,0 +1,1 @@
+"""Pure scheduling rules: triggers, DST, misfire policy, retry maths. No I/O and no clock."""
