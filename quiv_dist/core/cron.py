@@ -22,11 +22,15 @@ import re
 from calendar import monthrange
 from datetime import date
 from functools import lru_cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from croniter import croniter
 
 from quiv_dist.exceptions import ConfigurationError
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from collections.abc import Set as AbstractSet
 
 DAY_S: Final = 86_400
 _EPOCH_ORDINAL: Final = date(1970, 1, 1).toordinal()
@@ -82,7 +86,7 @@ class CronSchedule:
 
     def __init__(self, parsed: croniter) -> None:
         self._parsed = parsed
-        fields = parsed.expanded
+        fields: Sequence[Sequence[int | str]] = parsed.expanded
         self._minutes = _mask(fields[_MINUTE], _MINUTE)
         self._hours = _mask(fields[_HOUR], _HOUR)
         self._months = _mask(fields[_MONTH], _MONTH)
@@ -132,12 +136,21 @@ class CronSchedule:
         return count
 
     def fires_ever(self) -> bool:
-        """Whether any date matches: exact, by one full cycle of the calendar."""
-        return any(
-            self._month_mask(year, month)
-            for year in range(2000, 2000 + _CALENDAR_CYCLE_YEARS)
-            for month in range(1, 13)
-        )
+        """Whether any date matches: exact, by one full cycle of the calendar.
+
+        As in croniter, an expression that restricts both day fields and has a ``#`` or a
+        ``W`` needs a date on each side of the OR.
+        """
+        either = not (self._parsed.nth_weekday_of_month or self._parsed.nearest_weekday)
+        month_day = week_day = False
+        for year in range(2000, 2000 + _CALENDAR_CYCLE_YEARS):
+            for month in range(1, 13):
+                if self._months >> month & 1:
+                    sides = self._match_days(*monthrange(year, month))
+                    month_day, week_day = month_day or sides[0] > 0, week_day or sides[1] > 0
+                    if (month_day and week_day) or (either and (month_day or week_day)):
+                        return True
+        return False
 
     def _tod_at_or_after(self, tod: int) -> int:
         """The first matching second of the day at or after ``tod``, or -1."""
@@ -207,18 +220,22 @@ class CronSchedule:
         key = monthrange(year, month)
         mask = self._month_masks.get(key)
         if mask is None:
-            # monthrange counts weekdays from Monday, cron from Sunday.
-            mask = self._month_masks[key] = self._match_days((key[0] + 1) % 7, key[1])
+            month_day, week_day = self._match_days(*key)
+            mask = self._month_masks[key] = month_day | week_day
         return mask
 
-    def _match_days(self, first_weekday: int, length: int) -> int:
-        """The days of a month of this shape, under croniter's day rules.
+    def _match_days(self, first_weekday: int, length: int) -> tuple[int, int]:
+        """The days of a month of this shape, by each side of the OR of the day fields.
 
         Day of month and day of week are joined by OR when both are restricted, by AND
-        otherwise. ``#`` and ``W`` stay part of both sides of the OR, as in croniter.
+        otherwise (the two sides are then the same). ``#`` and ``W`` stay part of both
+        sides, which is croniter's rule. The shape is as :func:`calendar.monthrange` gives
+        it, with weekdays counted from Monday.
         """
+        first_weekday = (first_weekday + 1) % _DAYS_IN_WEEK  # cron counts from Sunday
         every = (1 << (length + 1)) - 2
-        days, weekdays = self._parsed.expanded[_DAY], self._parsed.expanded[_WEEKDAY]
+        fields: Sequence[Sequence[int | str]] = self._parsed.expanded
+        days, weekdays = fields[_DAY], fields[_WEEKDAY]
         nth, nearest = self._parsed.nth_weekday_of_month, self._parsed.nearest_weekday
         dom, dow = every, every
         if nearest:
@@ -234,16 +251,16 @@ class CronSchedule:
             for day in range(1, length + 1):
                 if (first_weekday + day - 1) % _DAYS_IN_WEEK in weekdays:
                     dow |= 1 << day
-        if "*" not in days and "*" not in weekdays:
-            return (dom & (dow if nth else every)) | (dow & (dom if nearest else every))
-        return dom & dow
+        if "*" in days or "*" in weekdays:
+            return dom & dow, dom & dow
+        return dom & (dow if nth else every), dow & (dom if nearest else every)
 
 
 def _lowest(mask: int) -> int:
     return (mask & -mask).bit_length() - 1
 
 
-def _mask(values: list[int | str], field: int) -> int:
+def _mask(values: Sequence[int | str], field: int) -> int:
     low, high = _ALL_BITS[field]
     if "*" in values:
         return (1 << (high + 1)) - (1 << low)
@@ -253,7 +270,9 @@ def _mask(values: list[int | str], field: int) -> int:
     return mask
 
 
-def _nth_weekdays(nth: dict[int, set[int | str]], first_weekday: int, length: int) -> int:
+def _nth_weekdays(
+    nth: Mapping[int, AbstractSet[int | str]], first_weekday: int, length: int
+) -> int:
     """Days that are the n-th (``#``) or the last (``L``) of a weekday in the month."""
     mask = 0
     for weekday, ordinals in nth.items():

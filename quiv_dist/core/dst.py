@@ -61,14 +61,12 @@ def load_zone(name: str) -> ZoneInfo | None:
     """
     if name.strip().upper() in {"UTC", "GMT", "Z"}:
         return None
+    if not name or name == "localtime":
+        raise unknown_zone(name)
     try:
-        # An empty name must not reach ZoneInfo, which finds a directory under it.
-        zone = ZoneInfo(name) if name and name != "localtime" else None
+        return ZoneInfo(name)
     except (KeyError, ValueError, OSError) as exc:  # unknown; malformed; a directory
         raise unknown_zone(name) from exc
-    if zone is None:
-        raise unknown_zone(name)
-    return zone
 
 
 def unknown_zone(name: object) -> InvalidTimezoneError:
