@@ -1,0 +1,155 @@
+"""Connections, and what their failures mean.
+
+One connection for commands, one for blocking reads, one for each subscription are enough for a
+process: a connection per task is how a pool stalls under load.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+from urllib.parse import urlsplit, urlunsplit
+
+from redis import exceptions as errors
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+
+from quiv_dist.clock import monotonic_s
+from quiv_dist.config import Settings
+from quiv_dist.exceptions import ConfigurationError, RedisUnavailableError
+
+T = TypeVar("T")
+
+_CONNECTIONS = 8
+# Answers of a server that will do the same thing later: starting, failing over, out of memory.
+_PASSING = (
+    "LOADING",
+    "MASTERDOWN",
+    "CLUSTERDOWN",
+    "TRYAGAIN",
+    "BUSY ",
+    "READONLY",
+    "NOREPLICAS",
+    "MISCONF",
+    "OOM",
+    "UNBLOCKED",
+)
+
+
+def redacted(url: str) -> str:
+    """Return ``url`` without its password, for messages and logs."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    user = parts.username or ""
+    netloc = f"{user}:***@{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
+    return urlunsplit(parts._replace(netloc=netloc))
+
+
+def open_client(url: str, settings: Settings, *, read_timeout_s: float | None = None) -> Redis:
+    """Return a client that connects on first use.
+
+    Args:
+        url: ``redis://``, ``rediss://`` or ``unix://``.
+        settings: timeouts.
+        read_timeout_s: how long a reply may take; ``command_timeout_s`` by default, 0 for ever.
+
+    Raises:
+        ConfigurationError: the URL cannot be parsed.
+
+    """
+    timeout = settings.command_timeout_s if read_timeout_s is None else read_timeout_s or None
+    try:
+        client = Redis.from_url(
+            url,
+            protocol=2,
+            socket_timeout=timeout,
+            socket_connect_timeout=settings.connect_timeout_s,
+            max_connections=_CONNECTIONS,
+            retry=Retry(NoBackoff(), 0),
+        )
+    except (ValueError, TypeError) as error:
+        msg = (
+            f"redis_url={redacted(url)!r} is not accepted: {error}; give redis://, rediss:// or"
+            " unix://"
+        )
+        raise ConfigurationError(msg) from error
+    # Replies come as the server sends them: no per-command reshaping that varies by version.
+    client.response_callbacks.clear()
+    return client
+
+
+def is_passing(error: Exception) -> bool:
+    """Tell whether the same command may succeed later, with nothing changed here."""
+    if isinstance(error, errors.AuthenticationError | errors.AuthorizationError):
+        return False
+    if isinstance(error, errors.ConnectionError | errors.TimeoutError | OSError):
+        return True
+    return isinstance(error, errors.ResponseError) and str(error).startswith(_PASSING)
+
+
+class Backoff:
+    """Growing waits with jitter, from ``backoff_first_s`` to ``backoff_most_s``."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self._next_s = settings.backoff_first_s
+
+    def reset(self) -> None:
+        """Begin again after a success."""
+        self._next_s = self._settings.backoff_first_s
+
+    def next_s(self) -> float:
+        """Return how long to wait now: half of it fixed, half random."""
+        wait = self._next_s * (0.5 + random.random() / 2)  # noqa: S311 - not a secret
+        self._next_s = min(self._next_s * 2, self._settings.backoff_most_s)
+        return wait
+
+
+async def until_answered(
+    act: Callable[[], Awaitable[T]], settings: Settings, url: str, timeout_s: float
+) -> T:
+    """Run ``act`` until the server answers, for at most ``timeout_s``.
+
+    Raises:
+        RedisUnavailableError: no answer in time. The call may have been stored.
+        ConfigurationError: the server refuses us: password, user, database.
+
+    """
+    deadline = monotonic_s() + timeout_s
+    backoff = Backoff(settings)
+    while True:
+        try:
+            async with asyncio.timeout(max(0.001, deadline - monotonic_s())):
+                return await act()
+        except TimeoutError as error:
+            raise _unavailable(url, timeout_s, error) from error
+        except (errors.RedisError, OSError) as error:
+            if not is_passing(error):
+                raise translated(error, url) from error
+            wait = backoff.next_s()
+            if monotonic_s() + wait >= deadline:
+                raise _unavailable(url, timeout_s, error) from error
+            await asyncio.sleep(wait)
+
+
+def _unavailable(url: str, timeout_s: float, error: Exception) -> RedisUnavailableError:
+    detail = str(error) or type(error).__name__
+    return RedisUnavailableError(f"Redis at {redacted(url)} gave no answer in {timeout_s:g} s: {detail}")
+
+
+def translated(error: Exception, url: str) -> Exception:
+    """Return the error to show for one that waiting does not cure."""
+    text = str(error)
+    refused = isinstance(error, errors.AuthenticationError | errors.AuthorizationError)
+    if refused or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")) or "DB index" in text:
+        return ConfigurationError(f"Redis at {redacted(url)} refuses this user or database: {text}")
+    if "unknown command" in text.lower():
+        return ConfigurationError(
+            f"Redis at {redacted(url)} lacks a needed command ({text}): Redis 6.2 or later, or"
+            " Valkey, is needed"
+        )
+    return error

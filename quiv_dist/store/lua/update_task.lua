@@ -1,0 +1,45 @@
+-- Change fields of a task, and optionally its next tick. The caller computed the change from a
+-- read; a fire or another write since then refuses it, so that no tick is armed twice.
+-- KEYS[1] meta
+-- ARGV    1 task id  2 revision as read  3 due time as read ('' = not armed)  4 nominal time, ms
+--         ('' = leave the next tick alone, 'now' = the server's time)  5 due time, ms  6 anchor,
+--         ms ('' = leave)  7 call id  then pairs of fields and values as in put_task, and
+--         fingerprint
+-- Reply   {OK | STALE | GONE, task JSON, server time ms}
+-- Events  task_updated
+local id = ARGV[1]
+local key = K .. 'task:' .. id
+CALL_ID = ARGV[7]
+local task = load_task(id)
+if not task then
+  return { 'GONE', '', NOW_TEXT }
+end
+local nominal, due = ARGV[4], ARGV[5]
+if nominal == 'now' then
+  nominal = int(math.max(NOW, tonumber(task.last) + 1))
+  due = nominal
+end
+if ARGV[2] ~= task.rev or ARGV[3] ~= task.due or
+  (nominal ~= '' and tonumber(nominal) <= tonumber(task.last)) then
+  return { 'STALE', task_json(task), NOW_TEXT }
+end
+task.rev = int(tonumber(task.rev) + 1)
+call('HSET', key, 'rev', task.rev)
+for i = 8, #ARGV, 2 do
+  task[ARGV[i]] = ARGV[i + 1]
+  call('HSET', key, ARGV[i], ARGV[i + 1])
+end
+if ARGV[6] ~= '' then
+  call('HSET', key, 'anchor', ARGV[6] == 'now' and NOW_TEXT or ARGV[6])
+end
+if nominal ~= '' then
+  if task.state == 'active' then
+    arm(id, task, nominal, due)
+    wake_dispatcher(tonumber(due))
+  else
+    task.next = due
+    call('HSET', key, 'nominal', nominal, 'next', due)
+  end
+end
+emit_task('task_updated', task)
+return { 'OK', task_json(task), NOW_TEXT }
