@@ -88,7 +88,7 @@ def cron_trigger(
     zone = "UTC" if load_zone(timezone) is None else timezone
     expression = " ".join(expr.split())
     # Any id does to check the syntax; the times of an H are those of the task's own id.
-    compile_cron(expression, "" if spreads_by_task(expression) else None)
+    compile_cron(expr, "" if spreads_by_task(expr) else None)
     if dst_gap not in get_args(Gap):
         raise ConfigurationError(f"dst_gap={dst_gap!r} is not accepted: one of {get_args(Gap)}")
     if dst_fold not in get_args(Fold):
