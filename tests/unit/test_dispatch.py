@@ -5,9 +5,8 @@ import functools
 import gc
 import logging
 import threading
-from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -17,6 +16,9 @@ from quiv_dist.events.mainloop import MainLoop, is_own_loop, mark_own_loop, runn
 from quiv_dist.events.registry import ListenerRegistry
 from quiv_dist.models import Event, Node, Task
 from tests.unit.loops import DEADLINE_S, loop_in_thread, settle
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 TASK = Task(id="1", task_name="billing-daily", next_run_at=datetime(2026, 1, 1, tzinfo=UTC))
 
@@ -57,7 +59,7 @@ class Heard:
             "partial of a partial": functools.partial(functools.partial(with_prefix), "p"),
             "object with async __call__": AsyncCallable(),
             "partial of such an object": functools.partial(AsyncCallable()),
-            "lambda returning a coroutine": lambda *payload: self.coroutine(*payload),
+            "lambda returning a coroutine": lambda *payload: self.coroutine(*payload),  # noqa: PLW0108
         }
 
 

@@ -3,13 +3,16 @@ from __future__ import annotations
 import logging
 import sys
 import threading
-from collections.abc import Iterator
 from functools import partial
+from typing import TYPE_CHECKING
 
 import pytest
 
 from quiv_dist.events.listener_thread import BACKLOG_WARNING, ListenerThread
 from tests.unit.loops import DEADLINE_S
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
 
 
 @pytest.fixture
