@@ -51,8 +51,8 @@ venv: .venv/installed ## create .venv and install the package with its developme
 demo: .venv/installed ## run a whole fleet on this machine and show what it does
 	@$(BIN)/python -m workers.demo $(ARGS)
 
-test: .venv/installed ## run the tests, all but the long ones (ARGS= goes to pytest)
-	$(BIN)/python -m pytest tests $(ARGS)
+test: .venv/installed ## run the tests, all but the long ones (ARGS= goes to pytest: a path, -k …)
+	$(BIN)/python -m pytest $(ARGS)
 
 check: .venv/installed luacheck ## format, lint, types, direction of imports, Lua
 	$(BIN)/ruff format --check $(SOURCES)
@@ -69,10 +69,10 @@ fmt: .venv/installed ## format and fix what can be fixed
 	$(BIN)/ruff format $(SOURCES)
 
 chaos: .venv/installed ## random kills, pauses and splits for minutes
-	$(BIN)/python -m pytest tests -m 'chaos or chaos_long' --timeout=0 $(ARGS)
+	$(BIN)/python -m pytest -m 'chaos or chaos_long' --timeout=0 $(ARGS)
 
 soak: .venv/installed ## flatness of memory, keys and connections over a long run
-	$(BIN)/python -m pytest tests -m soak --timeout=0 $(ARGS)
+	$(BIN)/python -m pytest -m soak --timeout=0 $(ARGS)
 
 bench: .venv/installed ## the benchmarks
 	$(BIN)/python -m benchmarks $(ARGS)
