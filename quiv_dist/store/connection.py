@@ -7,7 +7,6 @@ process: a connection per task is how a pool stalls under load.
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 from urllib.parse import urlsplit, urlunsplit
@@ -20,6 +19,7 @@ from redis.backoff import NoBackoff
 from quiv_dist.clock import monotonic_s
 from quiv_dist.config import Settings
 from quiv_dist.exceptions import ConfigurationError, RedisUnavailableError
+from quiv_dist.service import Backoff
 
 T = TypeVar("T")
 
@@ -89,24 +89,6 @@ def is_passing(error: Exception) -> bool:
     if isinstance(error, errors.ConnectionError | errors.TimeoutError | OSError):
         return True
     return isinstance(error, errors.ResponseError) and str(error).startswith(_PASSING)
-
-
-class Backoff:
-    """Growing waits with jitter, from ``backoff_first_s`` to ``backoff_most_s``."""
-
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
-        self._next_s = settings.backoff_first_s
-
-    def reset(self) -> None:
-        """Begin again after a success."""
-        self._next_s = self._settings.backoff_first_s
-
-    def next_s(self) -> float:
-        """Return how long to wait now: half of it fixed, half random."""
-        wait = self._next_s * (0.5 + random.random() / 2)  # noqa: S311 - not a secret
-        self._next_s = min(self._next_s * 2, self._settings.backoff_most_s)
-        return wait
 
 
 async def until_answered(

@@ -183,6 +183,11 @@ class Store:
             self._blocking = open_client(self.url, self.settings, read_timeout_s=wait_s)
         try:
             return await self._blocking.execute_command(*command)
+        except errors.ResponseError as error:
+            if not str(error).startswith(("NOGROUP", "UNBLOCKED", "LOADING")):
+                raise translated(error, self.url) from error
+            msg = f"Redis at {redacted(self.url)} lost the consumer group: {error}"
+            raise RedisUnavailableError(msg) from error
         except (errors.ConnectionError, errors.TimeoutError, OSError) as error:
             msg = f"Redis at {redacted(self.url)} went away: {error}"
             raise RedisUnavailableError(msg) from error

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
 from quiv_dist.config import Settings
-from quiv_dist.core.wire import TaskWire, decode_job, decode_task
+from quiv_dist.core.wire import NodeWire, TaskWire, decode_job, decode_node, decode_task
 from quiv_dist.store.keys import Keys
 from quiv_dist.store.records import (
     Claimed,
@@ -22,6 +22,7 @@ from quiv_dist.store.records import (
     JobRow,
     LeaseReply,
     NextTick,
+    NodeRow,
     RenewReply,
     Submission,
     TaskReply,
@@ -317,6 +318,11 @@ class Partition:
             )
         )
 
+    async def survey_nodes(self) -> tuple[int, list[NodeRow]]:
+        """Return the server's time and every node with its leases."""
+        reply = await self._run("survey_nodes")
+        return int(reply[0]), [_node_row(row) for row in reply[1:]]
+
     # The janitor ------------------------------------------------------------------------------
 
     async def reclaim(self, holder: str, node_id: str, *, renewed: str = "") -> list[str]:
@@ -416,3 +422,9 @@ def _claimed(row: list[bytes]) -> Claimed:
         args=row[17],
         snap=row[18],
     )
+
+
+def _node_row(row: list[bytes]) -> NodeRow:
+    node_id = _text(row[0])
+    wire = decode_node(row[5]) if row[5] else NodeWire(id=node_id)
+    return NodeRow(node_id, _int(row[1]), _text(row[2]), _int(row[3]), _int(row[4]), wire)

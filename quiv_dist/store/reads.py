@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from quiv_dist.core.wire import NodeWire, decode_node
 from quiv_dist.store.keys import Keys
-from quiv_dist.store.records import Delivered, LogEntry, Presence
+from quiv_dist.store.records import Delivered, LogEntry
 
 Execute = Callable[..., Awaitable[Any]]
 
@@ -63,26 +62,6 @@ class Reads:
         """Return the leader lease: holder (empty: none) and its end, ms of the server's clock."""
         holder, until = await self._execute("HMGET", self.keys.key("leader"), "holder", "until")
         return (holder.decode(), int(until)) if holder else ("", 0)
-
-    async def nodes(self) -> list[tuple[NodeWire, int, str]]:
-        """Return each node's record, the end of its lease in ms, and its newest renewal."""
-        found = await self._execute("ZRANGE", self.keys.key("nodes"), 0, -1, "WITHSCORES")
-        nodes = []
-        for node_id, lease_end in zip(found[::2], found[1::2], strict=True):
-            key = self.keys.key(f"node:{node_id.decode()}")
-            record, renewed = await self._execute("HMGET", key, "json", "renewed")
-            wire = decode_node(record) if record else NodeWire(id=node_id.decode())
-            nodes.append((wire, int(float(lease_end)), (renewed or b"").decode()))
-        return nodes
-
-    async def lease_counts(self, node_ids: list[str]) -> dict[str, int]:
-        """Return how many jobs each node holds."""
-        counts = {}
-        for node_id in node_ids:
-            counts[node_id] = int(
-                await self._execute("ZCARD", self.keys.key(f"leases:{node_id}"))
-            )
-        return counts
 
     async def presence(self, node_ids: list[str]) -> dict[str, int]:
         """Return how many connections listen on each node's control channel."""
@@ -159,5 +138,3 @@ def _log_entry(entry_id: bytes, fields: list[bytes]) -> LogEntry:
     data = b'{"id":"%b","prev":"%b",%b' % (entry_id, found[b"p"], body)
     return LogEntry(entry_id.decode(), kind, prev, data)
 
-
-__all__ = ["LOG_PAGE", "Presence", "Reads"]

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
-from quiv_dist.core.wire import JobWire, TaskWire
+from quiv_dist.core.wire import JobWire, NodeWire, TaskWire
 
 
 class TaskRow(NamedTuple):
@@ -200,9 +200,12 @@ class LogEntry(NamedTuple):
     data: bytes
 
 
-@dataclass(frozen=True)
-class Presence:
-    """What a look at the control channels saw: node id to number of subscribers."""
+class NodeRow(NamedTuple):
+    """A node as the janitor judges it. Times in ms of the server's clock; -1: none."""
 
-    connection: int
-    seen: dict[str, int] = field(default_factory=dict)
+    node_id: str
+    lease_end_ms: int
+    renewed: str
+    jobs: int
+    first_job_lease_end_ms: int
+    wire: NodeWire

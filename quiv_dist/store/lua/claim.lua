@@ -71,7 +71,7 @@ local function take(stream, entry, fields)
   elseif job.stop ~= '' then
     job.status, job.err = 'cancelled', ''
     settle_run(id, job, retention)
-  elseif not serves(job.handler) then
+  elseif job.queue ~= '@' .. node and not serves(job.handler) then
     park(id, job)
   else
     start(id, job)

@@ -1,0 +1,104 @@
+"""Claiming jobs for this worker, as many as it has room for.
+
+While there is work, one script reads and claims a batch. When the streams are empty the worker
+waits in one blocking read on a connection of its own; the server wakes one waiting worker for an
+entry, and what it hands over goes into the next claim, which is what starts a job. An entry that
+was handed over to a worker that died before it claimed goes back to the stream later.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Sequence
+
+from quiv_dist.node import NodeLink
+from quiv_dist.service import Service
+from quiv_dist.store.namespace import Store
+from quiv_dist.store.records import Claimed, Delivered
+
+
+class Consumer(Service):
+    """Feeds ``start`` with claimed jobs while ``free`` says that there is room."""
+
+    name = "consumer"
+
+    def __init__(
+        self,
+        store: Store,
+        node: NodeLink,
+        logger: logging.Logger,
+        *,
+        streams: Sequence[tuple[str, str]],
+        free: Callable[[], int],
+        start: Callable[[Claimed], None],
+    ) -> None:
+        super().__init__(store.settings, logger)
+        self._store = store
+        self._node = node
+        self._partition = store.partition()
+        self._blocking = store.blocking_reads()
+        self._streams = list(streams)
+        self._free = free
+        self._start_job = start
+        self._waiting: asyncio.Task[list[Delivered]] | None = None
+        self._delivered: list[Delivered] = []
+        self._groups_made = False
+
+    @property
+    def drained(self) -> bool:
+        """Whether the last look found less than there was room for."""
+        return self._waiting is not None
+
+    async def tick(self) -> float | None:
+        """Claim once; then wait for an entry, for a slot, or for a wake."""
+        if not self._groups_made:
+            await self._store.reads().create_groups(self._streams)
+            self._groups_made = True
+        await self._collect()
+        slots = self._free()
+        if slots <= 0:
+            return None
+        if await self._claim(slots) >= slots:
+            return 0.0
+        if self._waiting is None and self._free() > 0:
+            self._waiting = asyncio.create_task(self._wait_for_entry())
+        return self.settings.poll_s
+
+    async def closed(self) -> None:
+        """End the blocking read; what it was handed meanwhile goes back when the node retires."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+            await asyncio.wait([self._waiting])
+
+    def failed(self, error: Exception) -> None:  # noqa: ARG002 - any error has the same cure
+        """Make the groups again: the server may have lost them."""
+        self._groups_made = False
+
+    async def _claim(self, slots: int) -> int:
+        delivered = self._delivered
+        server_ms, jobs = await self._partition.claim(
+            self._node.id, slots=slots, streams=self._streams, delivered=delivered
+        )
+        self._delivered = []
+        self._store.observe(server_ms, self.logger.error)
+        for job in jobs:
+            self._start_job(job)
+        return len(jobs)
+
+    async def _collect(self) -> None:
+        waiting = self._waiting
+        if waiting is not None and waiting.done():
+            self._waiting = None
+            self._delivered += waiting.result()
+
+    async def _wait_for_entry(self) -> list[Delivered]:
+        try:
+            while True:
+                found = await self._blocking.wait_for_entry(
+                    self._node.id, self._streams, self.settings.block_ms
+                )
+                if found:
+                    return found
+        finally:
+            self.wake()

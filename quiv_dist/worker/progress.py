@@ -1,0 +1,87 @@
+"""Progress of running jobs, thinned to ten updates a second a job; the last always goes out."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import msgspec
+
+from quiv_dist.clock import monotonic_s
+from quiv_dist.core.wire import Progress
+from quiv_dist.exceptions import ConfigurationError, QuivError
+from quiv_dist.store.partition import Partition
+
+_INTERVAL_S = 0.1
+
+
+class ProgressSender:
+    """Publishes the progress of one delivery. Called on any thread, sends on the loop's."""
+
+    def __init__(
+        self,
+        partition: Partition,
+        loop: asyncio.AbstractEventLoop,
+        logger: logging.Logger,
+        *,
+        node_id: str,
+        job_id: str,
+        delivery: int,
+    ) -> None:
+        self._partition = partition
+        self._loop = loop
+        self._logger = logger
+        self._key = (node_id, job_id, delivery)
+        self._newest: bytes | None = None
+        self._sending: asyncio.Task[None] | None = None
+        self._sent_s = float("-inf")
+
+    def __call__(self, *args: Any, **kwargs: Any) -> None:
+        """Publish a payload.
+
+        Raises:
+            ConfigurationError: a value cannot be encoded; the message names its key.
+
+        """
+        body = _encode(args, kwargs)
+        with suppress(RuntimeError):
+            self._loop.call_soon_threadsafe(self._offer, body)
+
+    async def flush(self) -> None:
+        """Wait until the newest payload has gone out."""
+        if self._sending is not None:
+            await asyncio.wait([self._sending])
+
+    def _offer(self, body: bytes) -> None:
+        self._newest = body
+        if self._sending is None or self._sending.done():
+            self._sending = asyncio.create_task(self._send())
+
+    async def _send(self) -> None:
+        while self._newest is not None:
+            wait_s = self._sent_s + _INTERVAL_S - monotonic_s()
+            if wait_s > 0:
+                await asyncio.sleep(wait_s)
+            body, self._newest = self._newest, None
+            self._sent_s = monotonic_s()
+            try:
+                await self._partition.progress(*self._key, body)
+            except QuivError as error:
+                self._logger.warning("progress of job %s was lost: %s", self._key[1], error)
+
+
+def _encode(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(Progress(list(args), dict(kwargs)))
+    except (TypeError, ValueError, OverflowError):
+        named = [*((f"args[{i}]", v) for i, v in enumerate(args)), *kwargs.items()]
+        for key, value in named:
+            try:
+                msgspec.json.encode(value)
+            except (TypeError, ValueError, OverflowError) as error:
+                msg = f"progress_hook: {key}={value!r} cannot be encoded as JSON: {error}"
+                raise ConfigurationError(msg) from error
+        raise
