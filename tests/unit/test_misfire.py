@@ -139,6 +139,22 @@ def test_all_makes_up_nothing_older_than_the_window() -> None:
     assert at.fire_ms == T0 + 6 * HOUR  # a tick exactly as old as the window is inside it
 
 
+@pytest.mark.parametrize("catch_up", ["latest", "all"])
+def test_a_pending_tick_exactly_as_old_as_the_window_is_made_up(catch_up: CatchUp) -> None:
+    yearly = cron_trigger("0 0 4 5 *", timezone="UTC", jitter_s=0)
+    policy = MisfirePolicy(catch_up=catch_up)
+    assert plan(yearly, DAY, policy).fire_ms == T0
+    assert plan(yearly, DAY + 1, policy).fire_ms is None
+
+
+def test_a_pending_tick_is_as_old_as_its_stored_due_time_says() -> None:
+    policy = MisfirePolicy(misfire_grace_ms=0, catch_up_window_ms=HOUR)
+    daily = cron_trigger("0 0 * * *", timezone="UTC", jitter_s=0)
+    due_ms = T0 + 5 * HOUR
+    at = plan_tick(daily, policy, TASK, T0, due_ms, T0, due_ms + HOUR)
+    assert at.fire_ms == T0
+
+
 def test_all_with_nothing_inside_the_window_misses_everything() -> None:
     yearly = cron_trigger("@yearly", timezone="UTC", jitter_s=0)
     new_year = int(datetime(2026, 1, 1, tzinfo=UTC).timestamp()) * SECOND
