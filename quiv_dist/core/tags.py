@@ -54,6 +54,12 @@ def pack(value: Any) -> bytes:
     except UnicodeEncodeError as exc:
         message = "a str with lone surrogates, which have no UTF-8 form"
         raise ConfigurationError(message) from exc
+    except ConfigurationError:
+        raise
+    except Exception as exc:
+        # Iterators, descriptors and serializers of foreign classes run here.
+        message = f"a {type_name(value)} that failed to be read: {describe(exc)}"
+        raise ConfigurationError(message) from exc
 
 
 def unpack(data: bytes | memoryview) -> Any:

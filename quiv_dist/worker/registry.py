@@ -1,0 +1,114 @@
+"""The handlers that a worker serves, by the name their jobs carry."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from quiv_dist.core.callables import callable_name, is_async_callable
+from quiv_dist.core.codec import ArgumentDecoder
+from quiv_dist.core.injection import injectable
+from quiv_dist.core.naming import handler_name
+from quiv_dist.exceptions import HandlerRegistrationError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from quiv_dist.core.spec import Executor
+
+
+@dataclass(frozen=True, slots=True)
+class Handler:
+    """A function that runs jobs, and all that is known about it before one comes."""
+
+    name: str
+    func: Callable[..., Any]
+    is_async: bool
+    decoder: ArgumentDecoder
+    injectable: frozenset[str]
+    executor: Executor = "auto"
+
+
+class HandlerRegistry:
+    """Handlers by name; safe to use from any thread."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._handlers: dict[str, Handler] = {}
+
+    def add(
+        self, func: Callable[..., Any], name: str | None = None, executor: Executor = "auto"
+    ) -> Handler:
+        """Register a handler; the same one again changes nothing, or names its executor.
+
+        Args:
+            func: A function or coroutine function.
+            name: The name its jobs carry; ``module:qualname`` unless given.
+            executor: Where jobs run that do not say it themselves.
+
+        Raises:
+            HandlerRegistrationError: If ``func`` is not callable or has no name of its own, or
+                another function or another executor is registered under the name.
+        """
+        if not callable(func):
+            raise HandlerRegistrationError(f"A handler must be callable, and {func!r} is not")
+        name = name or handler_name(func)
+        if name is None:
+            message = (
+                f"{callable_name(func)} has no importable name, so jobs from other processes could"
+                " not mean it: make it a function at the top level of a module, or give it a name"
+            )
+            raise HandlerRegistrationError(message)
+        with self._lock:
+            known = self._handlers.get(name)
+            handler = _new(func, name, executor) if known is None else _again(known, func, executor)
+            self._handlers[name] = handler
+        return handler
+
+    def remove(self, name: str) -> None:
+        """Forget a handler, as when the last task of a pinned one is gone; unknown is ignored."""
+        with self._lock:
+            self._handlers.pop(name, None)
+
+    @property
+    def needs_threads(self) -> bool:
+        """Whether a handler may need a thread: a function, or one that may run isolated."""
+        with self._lock:
+            return any(
+                not handler.is_async or handler.executor != "async"
+                for handler in self._handlers.values()
+            )
+
+    def get(self, name: str) -> Handler | None:
+        """Return the handler of a name, if it is served here."""
+        return self._handlers.get(name)
+
+    def names(self) -> list[str]:
+        """Return the names that are served, sorted."""
+        with self._lock:
+            return sorted(self._handlers)
+
+
+def _new(func: Callable[..., Any], name: str, executor: Executor) -> Handler:
+    return Handler(
+        name, func, is_async_callable(func), ArgumentDecoder(func), injectable(func), executor
+    )
+
+
+def _again(known: Handler, func: Callable[..., Any], executor: Executor) -> Handler:
+    # Equality, because each access makes a bound method anew.
+    if known.func is not func and known.func != func:
+        message = (
+            f"The handler name '{known.name}' is taken by {known.func!r}: {func!r} needs another"
+        )
+        raise HandlerRegistrationError(message)
+    if executor in {"auto", known.executor}:
+        return known
+    if known.executor != "auto":
+        message = (
+            f"The handler '{known.name}' was registered with executor={known.executor!r} before,"
+            f" and now with {executor!r}"
+        )
+        raise HandlerRegistrationError(message)
+    return replace(known, executor=executor)
