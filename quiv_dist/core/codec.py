@@ -13,7 +13,7 @@ from quiv_dist.core.annotations import Unresolved, converter_for
 from quiv_dist.core.comparison import first_change
 from quiv_dist.core.injection import injectable
 from quiv_dist.core.parameters import Arguments, Parameters, Target, convert_one, parameters_of
-from quiv_dist.core.tags import all_plain, checked, is_pydantic, pack, type_name, unpack, untag
+from quiv_dist.core.tags import all_plain, checked, pack, type_name, unpack, untag
 from quiv_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
@@ -148,17 +148,10 @@ def plain_json(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[bytes, by
 
 def _json(value: Any) -> bytes:
     try:
-        return msgspec.json.encode(value, enc_hook=_json_form)
-    except TypeError:
-        # Keys that are neither text nor numbers.
-        return msgspec.json.encode(_with_text_keys(value), enc_hook=_json_form)
-
-
-def _json_form(value: Any) -> Any:
-    if is_pydantic(type(value)):
-        return value.model_dump(mode="json")
-    # A subclass of a type that JSON knows, or an Enum with other values than text or numbers.
-    return unpack(pack(value))
+        return msgspec.json.encode(value)
+    except (TypeError, NotImplementedError):
+        # What msgspec does not know of itself: by way of plain values.
+        return msgspec.json.encode(_with_text_keys(unpack(pack(value))))
 
 
 def _with_text_keys(value: Any) -> Any:

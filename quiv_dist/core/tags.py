@@ -42,7 +42,7 @@ def pack(value: Any) -> bytes:
         ConfigurationError: If something in it cannot travel; the message names its type.
     """
     try:
-        if is_plain(value):
+        if all_plain((value,)):
             try:
                 return _encode(value)
             except OverflowError:
@@ -80,22 +80,26 @@ def checked(decode: Callable[[Any], Any], data: Any) -> Any:
         raise ConfigurationError(message) from exc
 
 
-def is_plain(value: Any) -> bool:
-    """Return whether plain msgpack brings the value back as it is (its ints may be too big)."""
-    kind = type(value)
-    if kind in _SCALARS:
-        return True
-    if kind is list:
-        return all_plain(value)
-    return kind is dict and _SCALARS.issuperset(map(type, value)) and all_plain(value.values())
-
-
 def all_plain(values: Iterable[Any]) -> bool:
-    """Return whether every one of ``values`` is plain."""
+    """Return whether plain msgpack brings ``values`` back as they are (but for big ints)."""
+    try:
+        return _all_plain(values)
+    except RecursionError:
+        # pack() says what is wrong with it.
+        return False
+
+
+def _all_plain(values: Iterable[Any]) -> bool:
     kinds = set(map(type, values))
     if kinds <= _SCALARS:
         return True
-    return kinds <= _PLAIN and all(is_plain(v) for v in values if type(v) not in _SCALARS)
+    return kinds <= _PLAIN and all(_is_plain(v) for v in values if type(v) not in _SCALARS)
+
+
+def _is_plain(value: Any) -> bool:
+    if type(value) is list:
+        return _all_plain(value)
+    return _SCALARS.issuperset(map(type, value)) and _all_plain(value.values())
 
 
 def type_name(value: object) -> str:
