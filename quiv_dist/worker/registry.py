@@ -29,6 +29,11 @@ class Handler:
     injectable: frozenset[str]
     executor: Executor = "auto"
 
+    @property
+    def needs_thread(self) -> bool:
+        """Whether it runs in a thread unless a job says otherwise."""
+        return not self.is_async or self.executor in {"thread", "isolated"}
+
 
 class HandlerRegistry:
     """Handlers by name; safe to use from any thread."""
@@ -36,6 +41,12 @@ class HandlerRegistry:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._handlers: dict[str, Handler] = {}
+        self._needs_threads = False
+
+    @property
+    def needs_threads(self) -> bool:
+        """Whether a handler served here runs in a thread unless its jobs say otherwise."""
+        return self._needs_threads
 
     def add(
         self, func: Callable[..., Any], name: str | None = None, executor: Executor = "auto"
@@ -64,21 +75,14 @@ class HandlerRegistry:
             known = self._handlers.get(name)
             handler = _new(func, name, executor) if known is None else _again(known, func, executor)
             self._handlers[name] = handler
+            self._count_kinds()
         return handler
 
     def remove(self, name: str) -> None:
         """Forget a handler, as when the last task of a pinned one is gone; unknown is ignored."""
         with self._lock:
             self._handlers.pop(name, None)
-
-    @property
-    def needs_threads(self) -> bool:
-        """Whether a handler may need a thread: a function, or one that may run isolated."""
-        with self._lock:
-            return any(
-                not handler.is_async or handler.executor != "async"
-                for handler in self._handlers.values()
-            )
+            self._count_kinds()
 
     def get(self, name: str) -> Handler | None:
         """Return the handler of a name, if it is served here."""
@@ -88,6 +92,10 @@ class HandlerRegistry:
         """Return the names that are served, sorted."""
         with self._lock:
             return sorted(self._handlers)
+
+    def _count_kinds(self) -> None:
+        # Kept, because the consumer asks before each claim.
+        self._needs_threads = any(handler.needs_thread for handler in self._handlers.values())
 
 
 def _new(func: Callable[..., Any], name: str, executor: Executor) -> Handler:
