@@ -63,8 +63,9 @@ CATALOGUE: tuple[Key, ...] = (
     Key("serves:.+", "set", "sweep", "its nodes", "claim, janitor", "nodes of a queue|handler"),
     Key("places:.+", "set", "sweep", "its node", "sweep", "queue|handler of a node"),
     Key("pinned:.+", "set", "sweep", "put_task", "sweep", "tasks pinned to a node"),
+    Key("call:.+", "string", "TTL 1 min", "writes of users", "the same, sent again", "its reply"),
     Key("log", "stream", "bytes and age", "all", "subscribers", "events"),
-    Key("logstate", "hash", "never", "all", "all", "newest event id of each kind, mean size"),
+    Key("logstate", "hash", "never", "all", "all", "newest event ids, bytes written"),
 )
 
 _TYPES = [(re.compile(key.pattern), key) for key in CATALOGUE]

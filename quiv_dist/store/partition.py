@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
+import msgspec
+
 from quiv_dist.config import Settings
 from quiv_dist.core.wire import NodeWire, TaskWire, decode_job, decode_node, decode_task
 from quiv_dist.store.keys import Keys
@@ -138,12 +140,20 @@ class Partition:
         )
 
     async def resume_task(
-        self, task_id: str, *, delay_ms: int, tick: NextTick | None, call: str
+        self,
+        task_id: str,
+        *,
+        delay_ms: int,
+        tick: NextTick | None,
+        call: str,
+        revision: str = "",
     ) -> TaskReply:
-        """Resume a task at now + ``delay_ms``, or at ``tick``."""
+        """Resume a task at now + ``delay_ms``, or at ``tick``, computed from ``revision``."""
         nominal = _or_blank(tick.nominal_ms if tick else None)
         due = _or_blank(tick.due_ms if tick else None)
-        return _task_reply(await self._run("resume_task", task_id, delay_ms, nominal, due, call))
+        return _task_reply(
+            await self._run("resume_task", task_id, delay_ms, nominal, due, call, revision)
+        )
 
     async def remove_task(self, task_id: str, *, call: str) -> TaskReply:
         """Remove a task, cancel its queued runs, ask its running ones to stop."""
@@ -399,29 +409,20 @@ def _due(item: list[bytes]) -> Due:
     )
 
 
+# Task id, task name, run id, run kind, nominal, incarnation, attempt, created, handler, queue,
+# priority, max_crashes: what of a job never changes, as the scripts pack it.
+_core = msgspec.msgpack.Decoder(tuple[str, ...]).decode
+
+
 def _claimed(row: list[bytes]) -> Claimed:
-    texts = [value.decode() for value in row[:16]]
+    job_id, entry, delivery, crashes, core, spec, args, snap = row
+    task_id, name, run_id, kind, nominal, incarnation, attempt, created, *rest = _core(core)
+    handler, queue, priority, max_crashes = rest
     return Claimed(
-        job_id=texts[0],
-        entry=texts[1],
-        delivery=int(texts[2]),
-        attempt=int(texts[3]),
-        run_id=texts[4],
-        run_kind=texts[5],
-        task_id=texts[6],
-        task_name=texts[7],
-        handler=texts[8],
-        queue=texts[9],
-        priority=texts[10],
-        nominal=texts[11],
-        created_ms=int(texts[12]),
-        incarnation=texts[13],
-        crashes=int(texts[14]),
-        max_crashes=int(texts[15]),
-        spec=row[16],
-        args=row[17],
-        snap=row[18],
-    )
+        job_id.decode(), entry.decode(), int(delivery), int(attempt), run_id, kind, task_id, name,
+        handler, queue, priority, nominal, int(created), incarnation, int(crashes),
+        int(max_crashes), spec, args, snap,
+    )  # fmt: skip
 
 
 def _node_row(row: list[bytes]) -> NodeRow:

@@ -134,7 +134,4 @@ def _texts(values: list[bytes]) -> list[str]:
 
 def _log_entry(entry_id: bytes, fields: list[bytes]) -> LogEntry:
     found = dict(zip(fields[::2], fields[1::2], strict=True))
-    prev, kind, body = found[b"p"].decode(), found[b"k"].decode(), found[b"b"]
-    data = b'{"id":"%b","prev":"%b",%b' % (entry_id, found[b"p"], body)
-    return LogEntry(entry_id.decode(), kind, prev, data)
-
+    return LogEntry(entry_id.decode(), found[b"k"].decode(), found[b"p"].decode(), found[b"m"])

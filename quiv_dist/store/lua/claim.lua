@@ -1,17 +1,24 @@
 -- Take jobs for a worker: read its streams in order of priority and start what may start. One
--- stream entry is one delivery; a job starts only for the entry its record names.
+-- stream entry is one delivery; a job starts only for the entry its record names. From then on
+-- its lease says who has it, so the entry is acknowledged here: what stays pending in a group was
+-- handed to a worker and never claimed. The entry itself goes when the delivery ends.
 -- KEYS[1] meta
 -- ARGV    1 node id  2 free slots  3 job lease, ms  4 history retention, ms  5 number of streams
 --         then queue, priority of each stream, in order  then triples of what a blocking read
 --         already delivered to this node: queue, priority, entry id
--- Reply   {server time ms, {job id, entry, delivery, attempt, run id, run kind, task id, task
---         name, handler, queue, priority, nominal ms, created ms, incarnation, crashes,
---         max_crashes, spec, args, snap}...}
+-- Reply   {server time ms, {job id, entry, delivery, crashes, core, spec, args, snap}...}; core is
+--         a msgpack array of strings: task id, task name, run id, run kind, nominal ms,
+--         incarnation, attempt, created ms, handler, queue, priority, max_crashes. No job for a
+--         node that is not registered: nobody would watch its leases
 -- Events  job_started; job_cancelled for a cancelled job
 local node, slots, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local retention, streams = tonumber(ARGV[4]), tonumber(ARGV[5])
 local reply = { NOW_TEXT }
+if call('EXISTS', K .. 'node:' .. node) == 0 then
+  return reply
+end
 local lease_until = int(NOW + lease)
+local claimed = {}
 
 local served = {}
 local function serves(handler)
@@ -35,7 +42,6 @@ local function park(id, job)
 end
 
 local function start(id, job)
-  local extra = call('HMGET', K .. 'job:' .. id, 'spec', 'args')
   job.status, job.node, job.started = 'running', node, NOW_TEXT
   job.deliv = int(tonumber(job.deliv) + 1)
   call('HSET', K .. 'job:' .. id, 'status', 'running', 'node', node, 'started', NOW_TEXT,
@@ -43,37 +49,24 @@ local function start(id, job)
   later(pending_zadd, K .. 'leases:' .. node, lease_until, id)
   later(pending_zadd, K .. 'jobs', NOW_TEXT, id)
   emit_job('job_started', id, job)
-  reply[#reply + 1] = { id, job.entry, job.deliv, job.attempt, job.run, job.kind, job.task,
-    job.name, job.handler, job.queue, job.prio, job.nominal, job.created, job.inc, job.crashes,
-    job.maxc, extra[1] or '', extra[2] or '', job.snap }
+  reply[#reply + 1] = { id, job.entry, job.deliv, job.crashes, job.core, job.spec, job.args,
+    job.snap }
   slots = slots - 1
 end
 
-local function dead_letter_bytes(stream, entry, fields)
-  local shown = {}
-  for _, value in ipairs(fields or {}) do
-    shown[#shown + 1] = tostring(value)
-  end
-  call('LPUSH', K .. 'malformed', cmsgpack.pack({ stream, entry, shown }))
-  call('LTRIM', K .. 'malformed', 0, 999)
-end
-
 local function take(stream, entry, fields)
-  local id = fields and fields[1] == 'j' and #fields == 2 and fields[2]
-  local job = id and #id <= 64 and load_job(id)
-  if not job or job.entry ~= entry then
-    if not id then
-      dead_letter_bytes(stream, entry, fields)
-    end
-    later(pending_ack, stream, entry)
-  elseif job.status ~= 'scheduled' then
-    return -- claimed by an earlier call whose reply was lost; its lease decides
+  local job, id = job_of_entry(stream, entry, fields)
+  if not job or job.status ~= 'scheduled' then
+    return -- or claimed by an earlier call whose reply was lost: its lease decides
   elseif job.stop ~= '' then
     job.status, job.err = 'cancelled', ''
     settle_run(id, job, retention)
   elseif job.queue ~= '@' .. node and not serves(job.handler) then
     park(id, job)
+  elseif slots <= 0 then
+    requeue(id, job) -- a blocking read brings one entry of each of its streams
   else
+    later(claimed, stream, entry)
     start(id, job)
   end
 end
@@ -97,6 +90,8 @@ for i = 6 + streams * 2, #ARGV, 3 do
   local found = call('XRANGE', stream, ARGV[i + 2], ARGV[i + 2])
   if found[1] then
     take(stream, found[1][1], found[1][2])
+  else
+    later(pending_ack, stream, ARGV[i + 2])
   end
 end
 
@@ -113,7 +108,7 @@ if slots > 0 and call('EXISTS', K .. 'parked') == 1 then
         local job = load_job(id)
         if job and job.status == 'scheduled' and job.parked == place then
           job.parked, job.entry = '', 'parked-' .. NOW_TEXT
-          call('HSET', K .. 'job:' .. id, 'parked', '')
+          call('HDEL', K .. 'job:' .. id, 'parked')
           start(id, job)
         end
       end
@@ -136,5 +131,8 @@ for s = 0, streams - 1 do
       break
     end
   end
+end
+for stream, entries in pairs(claimed) do
+  in_chunks(entries, function(...) call('XACK', stream, 'workers', ...) end)
 end
 return reply

@@ -1,5 +1,6 @@
 -- Record the ends of deliveries, a batch at a time. Only the current (entry, node, delivery) of
--- a running job can end it.
+-- a running job can end it. A stop that was stored decides how, whatever the handler did with it:
+-- who was told that a job will be cancelled finds it cancelled.
 -- KEYS[1] meta
 -- ARGV    1 node id  2 history retention, ms  then 9 an item:
 --         1 job id  2 entry  3 delivery  4 outcome: completed | failed | cancelled | handback
@@ -21,7 +22,6 @@ local function retry(id, job, retry_id, delay)
       return false
     end
   end
-  local kept = call('HMGET', K .. 'job:' .. id, 'spec', 'args')
   end_entry(job)
   finalize(id, job, retention)
   emit_job('job_failed', id, job)
@@ -29,8 +29,8 @@ local function retry(id, job, retry_id, delay)
   local again = { task = job.task, name = job.name, run = job.run, kind = job.kind,
     nominal = job.nominal, inc = job.inc, attempt = int(tonumber(job.attempt) + 1),
     handler = job.handler, queue = job.queue, prio = job.prio, maxc = job.maxc,
-    snap = job.snap, entry = '' }
-  create_job(retry_id, again, { spec = kept[1] or '', args = kept[2] or '' })
+    snap = job.snap, spec = job.spec, args = job.args, entry = '' }
+  create_job(retry_id, again)
   if task then
     call('HSET', K .. 'live:' .. job.task, job.run, retry_id)
     call('HSET', K .. 'task:' .. job.task, 'attempt', job.attempt)
@@ -55,14 +55,12 @@ for i = 3, #ARGV, 9 do
   else
     later(pending_zrem, K .. 'leases:' .. node, id)
     job.dur, job.err = ARGV[i + 4], ARGV[i + 5]
+    if job.stop ~= '' then
+      outcome = 'cancelled'
+    end
     if outcome == 'handback' then
-      if job.stop ~= '' then
-        job.status, job.err = 'cancelled', ''
-        settle_run(id, job, retention)
-      else
-        requeue(id, job)
-        emit_job('job_scheduled', id, job)
-      end
+      requeue(id, job)
+      emit_job('job_scheduled', id, job)
       reply[#reply + 1] = 'OK'
     else
       job.status = outcome

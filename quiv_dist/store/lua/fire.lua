@@ -3,9 +3,10 @@
 -- the fence.
 -- KEYS[1] meta
 -- ARGV    1 holder `node|epoch`  2 history retention, ms  then 13 an item:
---         1 member of the due set: `t:<task id>`, or `r:<job id>` of a waiting retry  2 revision as read  3 due time as read
+--         1 member of the due set: `t:<task id>`, or `r:<job id>` of a waiting retry  2 revision
+--         as read  3 due time as read
 --         4 nominal time to enqueue ('' = none)  5 run id  6 job id  7 newest nominal time this
---         covers  8 next nominal time ('' = none)  9 next due time  10 passed outcome ('' = none:
+--         covers  8 next nominal time ('' = none)  9 next due time ('' = none)  10 passed outcome ('' = none:
 --         coalesced | missed)  11 first passed  12 last passed  13 passed count
 --         All times in ms.
 -- Reply   FENCED, or {OK | SKIPPED | PASSED | STALE | EARLY | DUP | GONE} an item
@@ -44,7 +45,8 @@ end
 
 local function fire_tick(i)
   local id, rev, due, nominal = string.sub(ARGV[i], 3), ARGV[i + 1], ARGV[i + 2], ARGV[i + 3]
-  local newest, next_nominal, next_due = ARGV[i + 6], ARGV[i + 7], ARGV[i + 8]
+  local newest, next_nominal = ARGV[i + 6], ARGV[i + 7]
+  local next_due = next_nominal ~= '' and ARGV[i + 8] or ''
   local task = load_task(id)
   if not task then
     call('ZREM', K .. 'due', 't:' .. id)
@@ -57,7 +59,6 @@ local function fire_tick(i)
     return 'DUP'
   end
   local passed, outcome = ARGV[i + 9], 'PASSED'
-  local key = K .. 'task:' .. id
   if passed ~= '' then
     local first, last, count = ARGV[i + 10], ARGV[i + 11], ARGV[i + 12]
     journal(id, task, passed, first, last, count, '')
@@ -66,11 +67,13 @@ local function fire_tick(i)
         tick_json(id, 'missed', 'beyond the misfire grace', first, last, count))
     end
   end
-  task.last = newest
+  -- As arm and disarm do, with the fields of one tick in one write and the due set in one a batch.
+  task.last, task.due = newest, next_due
   if next_nominal == '' then
-    disarm(id, task)
+    call('ZREM', K .. 'due', 't:' .. id)
   else
-    arm(id, task, next_nominal, next_due)
+    task.nominal, task.next = next_nominal, next_due
+    later(pending_zadd, K .. 'due', next_due, 't:' .. id)
   end
   if nominal ~= '' then
     if task.live > 0 then
@@ -87,7 +90,8 @@ local function fire_tick(i)
       start_run(id, task, ARGV[i + 4], ARGV[i + 5], 'tick', nominal)
     end
   end
-  call('HSET', key, 'last', newest, 'journal', task.journal)
+  call('HSET', K .. 'task:' .. id, 'last', newest, 'journal', task.journal, 'nominal',
+    task.nominal, 'due', next_due, 'next', task.next)
   conclude(id, task, retention, nil)
   return outcome
 end

@@ -2,13 +2,16 @@
 -- KEYS[1] meta
 -- ARGV    1 task id  2 reason  3 actor  4 call id  5 '' or the revision this is about: the
 --         scheduler disabling a task whose schedule cannot be computed
--- Reply   {OK | SAME | STALE | GONE, task JSON}
+-- Reply   {OK | SAME | STALE | GONE, task JSON}. A call sent again gets OK again
 -- Events  task_paused
 local id = ARGV[1]
 CALL_ID = ARGV[4]
 local task = load_task(id)
 if not task then
   return { 'GONE', '' }
+end
+if remembered('pause', id) then
+  return { 'OK', task_json(task) }
 end
 if ARGV[5] ~= '' and ARGV[5] ~= task.rev then
   return { 'STALE', task_json(task) }
@@ -25,4 +28,5 @@ end
 call('HSET', K .. 'task:' .. id, 'state', 'paused', 'rev', task.rev, 'reason', ARGV[2],
   'actor', ARGV[3], 'paused_at', NOW_TEXT)
 emit_task('task_paused', task)
+remember('pause', id, 'OK')
 return { 'OK', task_json(task) }

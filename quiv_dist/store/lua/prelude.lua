@@ -31,7 +31,8 @@ else
 end
 local NOW_TEXT = int(NOW)
 
-local pending_zadd, pending_zrem, pending_ack = {}, {}, {}
+-- Gathered during the operation, written once by flush(): key to list.
+local pending_zadd, pending_zrem, pending_ack, pending_del = {}, {}, {}, {}
 
 local function later(pending, key, ...)
   local list = pending[key]
@@ -39,9 +40,10 @@ local function later(pending, key, ...)
     list = {}
     pending[key] = list
   end
-  for _, value in ipairs({ ... }) do
-    list[#list + 1] = value
-  end
+  local size = #list
+  local first, second = ...
+  list[size + 1] = first
+  list[size + 2] = second
 end
 
 -- `unpack` fails near 8,000 values, so long lists go in chunks (an even number: score, member).
@@ -68,43 +70,105 @@ local function number_or_null(text)
   return (text and text ~= '') and text or 'null'
 end
 
--- Events --------------------------------------------------------------------------------------
+-- Calls ---------------------------------------------------------------------------------------
 
 local CALL_ID = ''
+
+-- A caller sends a call again when the reply was lost. What it did the first time is remembered
+-- for a minute, far longer than a caller goes on trying, so that a call is applied once.
+local CALL_MEMORY_MS = 60000
+local function call_key(operation, id)
+  return K .. 'call:' .. CALL_ID .. ':' .. operation .. ':' .. id
+end
+
+local function remembered(operation, id)
+  return CALL_ID ~= '' and call('GET', call_key(operation, id))
+end
+
+local function remember(operation, id, reply)
+  if CALL_ID ~= '' then
+    call('SET', call_key(operation, id), reply, 'PX', CALL_MEMORY_MS)
+  end
+end
+
+-- Events --------------------------------------------------------------------------------------
+
+-- The log as this script leaves it: newest id, bytes ever written, marks for trimming, and the
+-- newest id of each kind it emitted.
 local log_state
 
--- Append an event to the log and publish it. `body` is the JSON members after the envelope. The
--- envelope carries the id of the previous event of its kind, so that a reader sees a gap. The
--- log is bounded by bytes: its length limit follows the running mean size of an event.
-local function emit(kind, body)
-  if not log_state then
-    log_state = { ids = {}, mean = 600 }
-    local stored = call('HGETALL', K .. 'logstate')
-    for i = 1, #stored, 2 do
-      log_state.ids[stored[i]] = stored[i + 1]
-    end
-    log_state.mean = tonumber(log_state.ids.mean_bytes or 600)
-    log_state.ids = setmetatable({}, { __index = log_state.ids })
+local function open_log()
+  local stored = call('HMGET', K .. 'logstate', 'last', 'bytes', 'marks')
+  local ms, seq = string.match(stored[1] or '0-0', '^(%d+)-(%d+)$')
+  ms, seq = tonumber(ms), tonumber(seq)
+  -- As the server numbers entries itself: never backwards, not even when its clock steps back.
+  if NOW > ms then
+    ms, seq = NOW, 0
   end
-  local prev = log_state.ids[kind] or ''
-  local rest = '"type":"' .. kind .. '","at_ms":' .. NOW_TEXT .. ',"partition":' .. PARTITION ..
-    ',"log":"' .. INCARNATION .. '","call":"' .. CALL_ID .. '",' .. body .. '}'
-  log_state.mean = log_state.mean * 0.99 + (#rest + 64) * 0.01
-  local limit = int(math.max(100, math.floor(LOG_BYTES / log_state.mean)))
-  local id = call('XADD', K .. 'log', 'MAXLEN', '~', limit, '*', 'k', kind, 'p', prev, 'b', rest)
+  log_state = { ms = int(ms), seq = seq, bytes = tonumber(stored[2] or 0),
+    marks = stored[3] or '', ids = {},
+    tail = ',"at_ms":' .. NOW_TEXT .. ',"partition":' .. PARTITION .. ',"log":"' .. INCARNATION ..
+      '","call":"' .. CALL_ID .. '",' }
+end
+
+-- What an entry costs beside its message: field names, id, its share of the stream's tree.
+local ENTRY_BYTES = 200
+
+-- Append an event to the log and publish the same bytes. The message is the envelope and up to
+-- four pieces of JSON members. The envelope carries the id of the previous event of its kind, so
+-- that a reader sees a gap. The id is made here, so that the message is built once.
+local function emit(kind, a, b, c, d)
+  if not log_state then
+    open_log()
+  end
+  local prev = log_state.ids[kind] or call('HGET', K .. 'logstate', kind) or ''
+  log_state.seq = log_state.seq + 1
+  local id = log_state.ms .. '-' .. log_state.seq
+  local message = '{"id":"' .. id .. '","prev":"' .. prev .. '","type":"' .. kind .. '"' ..
+    log_state.tail .. a .. (b or '') .. (c or '') .. (d or '') .. '}'
+  call('XADD', K .. 'log', id, 'k', kind, 'p', prev, 'm', message)
+  call('PUBLISH', K .. 'event:' .. kind, message)
   log_state.ids[kind] = id
-  call('PUBLISH', K .. 'event:' .. kind,
-    '{"id":"' .. id .. '","prev":"' .. prev .. '",' .. rest)
-  return id
+  log_state.bytes = log_state.bytes + #message + ENTRY_BYTES
+end
+
+-- The log is bounded by bytes: each sixteenth of the bound leaves a mark (id and bytes until
+-- there), and the log begins after the mark that keeps it within the bound.
+local function close_log()
+  local step = LOG_BYTES / 16
+  local last = log_state.ms .. '-' .. log_state.seq
+  local newest = tonumber(string.match(log_state.marks, '(%d+) $') or 0)
+  if log_state.bytes - newest >= step then
+    log_state.marks = log_state.marks .. last .. ':' .. int(log_state.bytes) .. ' '
+    local cut
+    for id, bytes, rest in string.gmatch(log_state.marks, '(%d+%-%d+):(%d+) ()') do
+      if log_state.bytes - tonumber(bytes) < LOG_BYTES - 2 * step then
+        break
+      end
+      cut = { id = id, rest = rest }
+    end
+    if cut then
+      log_state.marks = string.sub(log_state.marks, cut.rest)
+      local ms, seq = string.match(cut.id, '^(%d+)-(%d+)$')
+      call('XTRIM', K .. 'log', 'MINID', ms .. '-' .. int(tonumber(seq) + 1))
+    end
+    call('HSET', K .. 'logstate', 'marks', log_state.marks)
+  end
+  local fields = { 'last', last, 'bytes', int(log_state.bytes) }
+  for kind, id in pairs(log_state.ids) do
+    fields[#fields + 1] = kind
+    fields[#fields + 1] = id
+  end
+  call('HSET', K .. 'logstate', unpack(fields))
 end
 
 local function task_json(task)
   local status = task.state
-  if status == 'active' and (tonumber(task.running) or 0) > 0 then
+  if status == 'active' and task.running > 0 then
     status = 'running'
   end
   return '{' .. task.snap .. ',"status":"' .. status .. '","next_run_at_ms":' .. task.next ..
-    ',"retry_attempt":' .. (task.attempt or '0') .. ',"revision":' .. task.rev ..
+    ',"retry_attempt":' .. task.attempt .. ',"revision":' .. task.rev ..
     ',"incarnation":"' .. task.inc .. '","pause_reason":' .. json(task.reason) .. '}'
 end
 
@@ -125,11 +189,11 @@ local function job_json(id, job)
 end
 
 local function emit_job(kind, id, job)
-  return emit(kind, '"task":' .. job.snap .. ',"job":' .. job_json(id, job))
+  emit(kind, '"task":', job.snap, ',"job":', job_json(id, job))
 end
 
 local function emit_task(kind, task)
-  return emit(kind, '"task":' .. task_json(task))
+  emit(kind, '"task":', task_json(task))
 end
 
 -- Records -------------------------------------------------------------------------------------
@@ -137,43 +201,48 @@ end
 local TASK_FIELDS = { 'rev', 'inc', 'state', 'due', 'next', 'nominal', 'last', 'mode', 'every',
   'jitter', 'attempt', 'reason', 'snap', 'name', 'handler', 'queue', 'prio', 'spec', 'args',
   'maxc', 'journal', 'pinned' }
-local JOB_FIELDS = { 'status', 'task', 'name', 'run', 'kind', 'nominal', 'inc', 'attempt',
-  'created', 'started', 'handler', 'queue', 'prio', 'entry', 'node', 'deliv', 'crashes', 'maxc',
-  'stop', 'parked', 'snap' }
 
-local function load(key, fields)
-  local values = call('HMGET', key, unpack(fields))
-  if not values[1] then
+-- A task record with `live`: how many of its runs have not ended, and `running`: how many of
+-- those do not wait for a retry.
+local function load_task(id)
+  local v = call('HMGET', K .. 'task:' .. id, unpack(TASK_FIELDS))
+  if not v[1] then
     return nil
   end
-  local record = {}
-  for i, field in ipairs(fields) do
-    record[field] = values[i] or ''
-  end
-  return record
-end
-
--- A task record with `running`: how many of its runs are live and not waiting for a retry.
-local function load_task(id)
-  local task = load(K .. 'task:' .. id, TASK_FIELDS)
-  if task then
-    task.live = call('HLEN', K .. 'live:' .. id)
-    task.running = task.live
-    if task.live > 0 and task.attempt ~= '0' then
-      task.running = 0
-      for _, job in ipairs(call('HVALS', K .. 'live:' .. id)) do
-        local waits = call('ZSCORE', K .. 'due', 'r:' .. job)
-        if not waits then
-          task.running = task.running + 1
-        end
+  local live = call('HLEN', K .. 'live:' .. id)
+  local running = live
+  if live > 0 and v[11] ~= '0' then
+    for _, job in ipairs(call('HVALS', K .. 'live:' .. id)) do
+      if call('ZSCORE', K .. 'due', 'r:' .. job) then
+        running = running - 1
       end
     end
   end
-  return task
+  return { rev = v[1], inc = v[2], state = v[3], due = v[4] or '', next = v[5],
+    nominal = v[6] or '', last = v[7], mode = v[8], every = v[9], jitter = v[10],
+    attempt = v[11], reason = v[12] or '', snap = v[13], name = v[14], handler = v[15],
+    queue = v[16], prio = v[17], spec = v[18], args = v[19], maxc = v[20],
+    journal = v[21] or '', pinned = v[22] or '', live = live, running = running }
 end
 
+-- A job record is a hash of what changes (status, entry, node, deliv, crashes, started, stop,
+-- parked), of `core`: what never does, packed, and of what its run needs (snap, spec, args).
+-- When it has ended only its status and `final` are left: few and large fields cost a
+-- server the least to write and to keep. A dead letter keeps all of it.
 local function load_job(id)
-  return load(K .. 'job:' .. id, JOB_FIELDS)
+  local v = call('HMGET', K .. 'job:' .. id, 'status', 'core', 'entry', 'node', 'deliv',
+    'crashes', 'started', 'stop', 'parked', 'snap', 'spec', 'args', 'progress')
+  if not v[1] then
+    return nil
+  elseif not v[2] then
+    return { status = v[1] }
+  end
+  local c = cmsgpack.unpack(v[2])
+  return { status = v[1], core = v[2], entry = v[3] or '', node = v[4] or '', deliv = v[5] or '0',
+    crashes = v[6] or '0', started = v[7] or c[8], stop = v[8] or '', parked = v[9] or '',
+    snap = v[10], spec = v[11], args = v[12], task = c[1], name = c[2], run = c[3], kind = c[4],
+    nominal = c[5], inc = c[6], attempt = c[7], created = c[8], handler = c[9], queue = c[10],
+    prio = c[11], maxc = c[12], progress = v[13] }
 end
 
 local function stream_of(job)
@@ -200,6 +269,19 @@ local function disarm(task_id, task)
   task.due = ''
   call('HSET', K .. 'task:' .. task_id, 'due', '')
   call('ZREM', K .. 'due', 't:' .. task_id)
+end
+
+-- Tasks pinned to a node go when it has gone, so the set of each node follows the records.
+local function move_pinned(task_id, from, to)
+  to = to or from
+  if from ~= to then
+    if from ~= '' then
+      call('SREM', K .. 'pinned:' .. from, task_id)
+    end
+    if to ~= '' then
+      call('SADD', K .. 'pinned:' .. to, task_id)
+    end
+  end
 end
 
 -- Wake the sleeping dispatcher when something becomes due before it meant to look again.
@@ -230,23 +312,20 @@ end
 
 -- Jobs ----------------------------------------------------------------------------------------
 
--- Write a new job record from a task-like source: one that has the TASK_FIELDS a job needs.
-local function create_job(id, job, source)
+-- Write a new job record and append it to its stream, if it has one to go to now.
+local function create_job(id, job)
   job.status, job.deliv, job.crashes, job.node = 'scheduled', '0', '0', ''
   job.created, job.started = NOW_TEXT, NOW_TEXT
-  call('HSET', K .. 'job:' .. id, 'status', job.status, 'task', job.task, 'name', job.name,
-    'run', job.run, 'kind', job.kind, 'nominal', job.nominal, 'inc', job.inc,
-    'attempt', job.attempt, 'created', job.created, 'started', job.started,
-    'handler', job.handler, 'queue', job.queue, 'prio', job.prio, 'entry', job.entry,
-    'node', '', 'deliv', '0', 'crashes', '0', 'maxc', job.maxc, 'snap', job.snap,
-    'spec', source.spec, 'args', source.args)
+  job.core = cmsgpack.pack({ job.task, job.name, job.run, job.kind, job.nominal, job.inc,
+    job.attempt, job.created, job.handler, job.queue, job.prio, job.maxc })
+  call('HSET', K .. 'job:' .. id, 'status', 'scheduled', 'core', job.core, 'entry', job.entry,
+    'snap', job.snap, 'spec', job.spec, 'args', job.args)
   later(pending_zadd, K .. 'jobs', NOW_TEXT, id)
 end
 
--- Create a job and append it to its stream.
-local function enqueue_job(id, job, source)
+local function enqueue_job(id, job)
   job.entry = call('XADD', stream_of(job), '*', 'j', id)
-  create_job(id, job, source)
+  create_job(id, job)
   emit_job('job_scheduled', id, job)
 end
 
@@ -256,25 +335,79 @@ local function start_run(task_id, task, run_id, job_id, kind, nominal)
   task.live, task.running = task.live + 1, task.running + 1
   enqueue_job(job_id, { task = task_id, name = task.name, run = run_id, kind = kind,
     nominal = nominal, inc = task.inc, attempt = '1', handler = task.handler,
-    queue = task.queue, prio = task.prio, maxc = task.maxc, snap = task_json(task) }, task)
+    queue = task.queue, prio = task.prio, maxc = task.maxc, snap = task_json(task),
+    spec = task.spec, args = task.args })
 end
 
--- End the current delivery's stream entry, whoever holds it. A job taken from a parked set has
--- none: its entry is `parked-<ms>`.
+-- End the current delivery's stream entry, whoever holds it. A job that was claimed is no longer
+-- pending in the group. One taken from a parked set has no entry: `parked-<ms>` stands for it.
 local function end_entry(job)
   if job.entry ~= '' and string.sub(job.entry, 1, 1) ~= 'p' then
-    later(pending_ack, stream_of(job), job.entry)
+    later(job.node == '' and pending_ack or pending_del, stream_of(job), job.entry)
   end
   job.entry = ''
 end
 
--- Put a job back into its stream: the next delivery. Fields not given stay as they are.
+-- Put a job back into its stream: the next delivery.
 local function requeue(id, job)
   end_entry(job)
   job.entry = call('XADD', stream_of(job), '*', 'j', id)
-  job.status, job.node, job.parked = 'scheduled', '', ''
+  job.status, job.node = 'scheduled', ''
   call('HSET', K .. 'job:' .. id, 'status', 'scheduled', 'entry', job.entry, 'node', '',
-    'crashes', job.crashes, 'parked', '')
+    'crashes', job.crashes)
+end
+
+-- Take an entry that names no job out of its stream and keep its bytes, cut at a size that keeps
+-- the list small.
+local SHOWN_BYTES = 16384
+local function keep_malformed(stream, entry, fields)
+  local shown, left = {}, SHOWN_BYTES
+  for _, value in ipairs(fields) do
+    if left > 0 then
+      shown[#shown + 1] = string.sub(value, 1, left)
+      left = left - #value
+    end
+  end
+  call('LPUSH', K .. 'malformed', cmsgpack.pack({ stream, entry, shown }))
+  call('LTRIM', K .. 'malformed', 0, 999)
+  later(pending_ack, stream, entry)
+end
+
+-- The job that an entry names, if it still is the job's current one; and its id.
+local function job_of_entry(stream, entry, fields)
+  local id = #fields == 2 and fields[1] == 'j' and #fields[2] <= 64 and fields[2]
+  local job = id and load_job(id)
+  if not job then
+    keep_malformed(stream, entry, fields)
+  elseif job.entry ~= entry then
+    later(pending_ack, stream, entry)
+  else
+    return job, id
+  end
+end
+
+-- What was handed to a node and not claimed goes back to the stream. True if it was a job.
+local function put_back(stream, entry)
+  local found = call('XRANGE', stream, entry, entry)[1]
+  if not found then
+    later(pending_ack, stream, entry)
+    return
+  end
+  local job, id = job_of_entry(stream, entry, found[2])
+  if job and job.status == 'scheduled' then
+    requeue(id, job)
+    return id
+  elseif job then
+    later(pending_ack, stream, entry)
+  end
+end
+
+local function unpark(place, id)
+  local parked = K .. 'parked:' .. place
+  call('LREM', parked, 1, id)
+  if call('EXISTS', parked) == 0 then
+    call('ZREM', K .. 'parked', place)
+  end
 end
 
 -- Take a job that is not running out of wherever it waits.
@@ -282,14 +415,16 @@ local function withdraw(id, job)
   end_entry(job)
   call('ZREM', K .. 'due', 'r:' .. id)
   if job.parked ~= '' then
-    call('LREM', K .. 'parked:' .. job.parked, 1, id)
+    unpark(job.parked, id)
   end
 end
 
+-- The runs of a removed task are no longer live for anyone: a task added under the same id later
+-- is another incarnation and does not wait for them.
 local function remove_task(task_id, task)
   call('ZREM', K .. 'due', 't:' .. task_id)
   call('ZREM', K .. 'tasks', task_id)
-  call('DEL', K .. 'task:' .. task_id, K .. 'journal:' .. task_id)
+  call('DEL', K .. 'task:' .. task_id, K .. 'journal:' .. task_id, K .. 'live:' .. task_id)
   if task.pinned ~= '' then
     call('SREM', K .. 'pinned:' .. task.pinned, task_id)
   end
@@ -297,14 +432,16 @@ end
 
 local DEAD_CAP = 10000
 
--- Write the final record of a job. What only a live job needs is dropped, so that a finished
--- one stays small; a dead letter keeps everything, so that it can be looked at and sent again.
+-- Write the final record of a job: small, but for a dead letter, which keeps what it needs to be
+-- looked at and sent again.
 local function finalize(id, job, retention, result)
   local key = K .. 'job:' .. id
   job.ended = NOW_TEXT
+  local final = cmsgpack.pack({ job.task, job.name, job.run, job.kind, job.nominal, job.attempt,
+    job.created, job.handler, job.queue, job.prio, job.node, job.deliv, job.crashes, job.started,
+    job.ended, job.dur or '', job.err or '', job.dead or '' })
   if job.dead == '1' then
-    call('HSET', key, 'status', job.status, 'ended', NOW_TEXT, 'dur', job.dur or '',
-      'err', job.err or '', 'dead', '1', 'entry', '', 'crashes', job.crashes)
+    call('HSET', key, 'status', job.status, 'final', final, 'entry', '')
     call('ZADD', K .. 'dead', NOW_TEXT, id)
     local surplus = call('ZCARD', K .. 'dead') - DEAD_CAP
     if surplus > 0 then
@@ -316,13 +453,12 @@ local function finalize(id, job, retention, result)
     return
   end
   call('DEL', key)
-  call('HSET', key, 'status', job.status, 'task', job.task, 'name', job.name, 'run', job.run,
-    'kind', job.kind, 'nominal', job.nominal, 'attempt', job.attempt, 'created', job.created,
-    'started', job.started, 'ended', NOW_TEXT, 'dur', job.dur or '', 'err', job.err or '',
-    'handler', job.handler, 'queue', job.queue, 'prio', job.prio, 'node', job.node,
-    'deliv', job.deliv, 'crashes', job.crashes)
+  call('HSET', key, 'status', job.status, 'final', final)
   if result and result ~= '' then
     call('HSET', key, 'result', result)
+  end
+  if job.progress then
+    call('HSET', key, 'progress', job.progress)
   end
   later(pending_zadd, K .. 'ended', int(NOW + retention), id)
 end
@@ -350,11 +486,11 @@ end
 -- What the end of a run means for its task: it is live no more. A task of another incarnation
 -- (removed and added again under the same id) is not this run's business.
 local function release_run(job, retention, job_id)
-  call('HDEL', K .. 'live:' .. job.task, job.run)
-  local task = load_task(job.task)
-  if not task or task.inc ~= job.inc then
+  if call('HGET', K .. 'task:' .. job.task, 'inc') ~= job.inc then
     return
   end
+  call('HDEL', K .. 'live:' .. job.task, job.run)
+  local task = load_task(job.task)
   if task.attempt ~= '0' then
     task.attempt = '0'
     call('HSET', K .. 'task:' .. job.task, 'attempt', '0')
@@ -372,8 +508,8 @@ local function settle_run(id, job, retention, result)
     job.dead = '1'
   end
   if job.status == 'failed' and job.kind ~= 'submit' then
-    local mode = call('HGET', K .. 'task:' .. job.task, 'mode')
-    if mode == 'once' then
+    local task = call('HMGET', K .. 'task:' .. job.task, 'mode', 'inc')
+    if task[1] == 'once' and task[2] == job.inc then
       job.dead = '1'
     end
   end
@@ -412,12 +548,10 @@ local function flush()
       call('XDEL', stream, ...)
     end)
   end
+  for stream, list in pairs(pending_del) do
+    in_chunks(list, function(...) call('XDEL', stream, ...) end)
+  end
   if log_state then
-    local fields = { 'mean_bytes', string.format('%.1f', log_state.mean) }
-    for kind, id in pairs(log_state.ids) do
-      fields[#fields + 1] = kind
-      fields[#fields + 1] = id
-    end
-    call('HSET', K .. 'logstate', unpack(fields))
+    close_log()
   end
 end

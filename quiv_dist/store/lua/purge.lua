@@ -12,7 +12,5 @@ for _, id in ipairs(ids) do
   later(pending_zrem, K .. 'jobs', id)
   later(pending_zrem, K .. 'ended', id)
 end
--- Log ids are the server's time in a virtual namespace too.
-local server_ms = call('TIME')[1] * 1000
-call('XTRIM', K .. 'log', 'MINID', '~', int(math.max(server_ms - tonumber(ARGV[2]), 0)))
+call('XTRIM', K .. 'log', 'MINID', '~', int(math.max(NOW - tonumber(ARGV[2]), 0)))
 return #ids

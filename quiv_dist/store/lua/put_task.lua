@@ -8,20 +8,29 @@
 --         every (ms), jitter (ms), snap, name, handler, queue, prio, spec, args, maxc, owner,
 --         pinned
 --         Nominal and due may be 'now': the server's time.
--- Reply   {CREATED | REPLACED | SAME | KEPT | EXISTS | STALE, task JSON, server time ms}
+-- Reply   {CREATED | REPLACED | SAME | KEPT | EXISTS | STALE, task JSON, server time ms}. A call
+--         sent again gets the word it got first
 -- Events  task_added, task_updated
 local id = ARGV[1]
 local key = K .. 'task:' .. id
 CALL_ID = ARGV[10]
-local definition = {}
+local definition, written = {}, {}
 for i = 11, #ARGV, 2 do
   definition[ARGV[i]] = ARGV[i + 1]
+  written[#written + 1] = ARGV[i]
+  written[#written + 1] = ARGV[i + 1]
 end
-local nominal = ARGV[6] == 'now' and NOW_TEXT or ARGV[6]
-local due = ARGV[7] == 'now' and NOW_TEXT or ARGV[7]
-local anchor = ARGV[8] == 'now' and NOW_TEXT or ARGV[8]
 
 local task = load_task(id)
+local done = task and remembered('put', id)
+if done then
+  return { done, task_json(task), NOW_TEXT }
+end
+local earliest = task and math.max(NOW, tonumber(task.last) + 1) or NOW
+local nominal = ARGV[6] == 'now' and int(earliest) or ARGV[6]
+local due = ARGV[7] == 'now' and int(earliest) or ARGV[7]
+local anchor = ARGV[8] == 'now' and NOW_TEXT or ARGV[8]
+
 if task then
   if ARGV[2] ~= 'replace' then
     return { ARGV[2] == 'keep' and 'KEPT' or 'EXISTS', task_json(task), NOW_TEXT }
@@ -37,21 +46,27 @@ if task then
   if moved and tonumber(nominal) <= tonumber(task.last) then
     return { 'STALE', task_json(task), NOW_TEXT }
   end
-  task.rev = int(tonumber(task.rev) + 1)
+  move_pinned(id, task.pinned, definition.pinned)
   for field, value in pairs(definition) do
     task[field] = value
-    call('HSET', key, field, value)
   end
-  call('HSET', key, 'rev', task.rev, 'fingerprint', ARGV[9])
+  task.rev = int(tonumber(task.rev) + 1)
+  call('HSET', key, 'rev', task.rev, 'fingerprint', ARGV[9], unpack(written))
   if moved then
     call('HSET', key, 'anchor', anchor)
-    -- A run that will settle arms a task that counts from the end of its runs.
-    if task.state == 'active' and not (task.mode == 'after' and task.live > 0) then
+    if task.state ~= 'active' then
+      task.next = due
+      call('HSET', key, 'nominal', nominal, 'next', due)
+    elseif task.mode == 'after' and task.live > 0 then
+      -- The live run arms a task that counts from the end of its runs.
+      disarm(id, task)
+    else
       arm(id, task, nominal, due)
       wake_dispatcher(tonumber(due))
     end
   end
   emit_task('task_updated', task)
+  remember('put', id, 'REPLACED')
   return { 'REPLACED', task_json(task), NOW_TEXT }
 end
 
@@ -59,19 +74,17 @@ if ARGV[3] ~= '' then
   return { 'STALE', '', NOW_TEXT }
 end
 task = { rev = '1', inc = ARGV[5], state = 'active', last = '0', attempt = '0', reason = '',
-  journal = '', live = 0, running = 0, due = '', next = due, nominal = nominal }
+  journal = '', live = 0, running = 0 }
 for field, value in pairs(definition) do
   task[field] = value
-  call('HSET', key, field, value)
 end
 call('HSET', key, 'rev', '1', 'inc', task.inc, 'state', 'active', 'last', '0', 'attempt', '0',
-  'anchor', anchor, 'fingerprint', ARGV[9], 'created', NOW_TEXT)
+  'anchor', anchor, 'fingerprint', ARGV[9], 'created', NOW_TEXT, unpack(written))
 call('ZADD', K .. 'tasks', NOW_TEXT, id)
 call('DEL', K .. 'spent:' .. id)
 arm(id, task, nominal, due)
-if task.pinned ~= '' then
-  call('SADD', K .. 'pinned:' .. task.pinned, id)
-end
+move_pinned(id, '', task.pinned)
 wake_dispatcher(tonumber(due))
 emit_task('task_added', task)
+remember('put', id, 'CREATED')
 return { 'CREATED', task_json(task), NOW_TEXT }

@@ -19,10 +19,12 @@ if ARGV[3] ~= '' then
   limit = '+inf'
 end
 local taken = call('ZRANGEBYSCORE', leases, '-inf', limit, 'LIMIT', 0, tonumber(ARGV[4]))
+local back = {}
 for _, id in ipairs(taken) do
   call('ZREM', leases, id)
   local job = load_job(id)
   if job and job.status == 'running' and job.node == node then
+    back[#back + 1] = id
     if job.stop ~= '' then
       job.status, job.err = 'cancelled', 'stopped; its worker died before it could say so'
       settle_run(id, job, retention)
@@ -41,4 +43,4 @@ for _, id in ipairs(taken) do
     end
   end
 end
-return taken
+return back

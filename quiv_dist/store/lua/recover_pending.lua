@@ -14,14 +14,6 @@ if not found or found.err then
   return back
 end
 for _, pending in ipairs(found) do
-  local entry = call('XRANGE', stream, pending[1], pending[1])[1]
-  local id = entry and entry[2][1] == 'j' and entry[2][2]
-  local job = id and load_job(id)
-  if not job or job.entry ~= pending[1] then
-    later(pending_ack, stream, pending[1])
-  elseif job.status == 'scheduled' then
-    requeue(id, job)
-    back[#back + 1] = id
-  end
+  back[#back + 1] = put_back(stream, pending[1])
 end
 return back

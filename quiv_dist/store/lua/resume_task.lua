@@ -2,15 +2,21 @@
 -- given (a cron). A retry that waits is due then too. An active task is only moved.
 -- KEYS[1] meta
 -- ARGV    1 task id  2 delay, ms  3 nominal time, ms ('' = now + delay)  4 due time, ms
---         5 call id
--- Reply   {OK | RUNNING | STALE | GONE, task JSON, server time ms}; STALE: the given nominal
---         time is not after the last one
+--         5 call id  6 '' or the revision that the given time was computed from
+-- Reply   {OK | RUNNING | STALE | GONE, task JSON, server time ms}; STALE: the given time
+--         is not after the last one, or of another revision. A call sent again gets OK again
 -- Events  task_resumed
 local id = ARGV[1]
 CALL_ID = ARGV[5]
 local task = load_task(id)
 if not task then
   return { 'GONE', '', NOW_TEXT }
+end
+if remembered('resume', id) then
+  return { 'OK', task_json(task), NOW_TEXT }
+end
+if (ARGV[6] or '') ~= '' and ARGV[6] ~= task.rev then
+  return { 'STALE', task_json(task), NOW_TEXT }
 end
 local waiting, running = {}, false
 for _, job_id in ipairs(call('HVALS', K .. 'live:' .. id)) do
@@ -43,7 +49,7 @@ if #waiting > 0 and (task.mode == 'after' or task.mode == 'once') then
 else
   if #waiting > 0 and task.mode == 'fixed' then
     nominal = int(tonumber(nominal) + tonumber(task.every))
-    due = nominal
+    due = int(tonumber(nominal) + jitter(id, nominal, tonumber(task.jitter)))
   end
   arm(id, task, nominal, due)
 end
@@ -53,4 +59,5 @@ end
 wake_dispatcher(math.min(tonumber(due), tonumber(at)))
 task = load_task(id)
 emit_task('task_resumed', task)
+remember('resume', id, 'OK')
 return { 'OK', task_json(task), NOW_TEXT }

@@ -2,10 +2,13 @@
 -- grid anchored there; a waiting retry is brought forward; a cron gets an extra run.
 -- KEYS[1] meta
 -- ARGV    1 task id  2 run id for an extra run, made once by the caller  3 its job id  4 call id
--- Reply   {OK | RUNNING | PAUSED | UNSERVED | GONE}
+-- Reply   {OK | RUNNING | PAUSED | GONE}. A call sent again gets OK again, and runs nothing more
 -- Events  job_scheduled for an extra run
 local id = ARGV[1]
 CALL_ID = ARGV[4]
+if remembered('run_now', id) then
+  return { 'OK' }
+end
 local task = load_task(id)
 if not task then
   return { 'GONE' }
@@ -19,6 +22,7 @@ end
 if task.running > 0 then
   return { 'RUNNING' }
 end
+remember('run_now', id, 'OK')
 local waiting = call('HVALS', K .. 'live:' .. id)
 if #waiting > 0 then
   for _, job_id in ipairs(waiting) do

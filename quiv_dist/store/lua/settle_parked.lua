@@ -33,7 +33,7 @@ for i = 1, #places, 2 do
       local job = load_job(id)
       if job and job.status == 'scheduled' and job.parked == place then
         left = left - 1
-        job.status = 'failed'
+        job.status, job.parked = 'failed', ''
         job.err = 'HandlerNotRegisteredError: no live worker of queue ' .. job.queue ..
           ' serves handler ' .. job.handler
         settle_run(id, job, tonumber(ARGV[3]))

@@ -14,8 +14,8 @@ for i = 2, #ARGV, 10 do
   else
     enqueue_job(id, { task = ARGV[i + 1], run = ARGV[i + 1], name = ARGV[i + 2],
       handler = ARGV[i + 3], queue = ARGV[i + 4], prio = ARGV[i + 5], kind = 'submit',
-      nominal = '', inc = '', attempt = '1', maxc = ARGV[i + 8], snap = ARGV[i + 9] },
-      { spec = ARGV[i + 6], args = ARGV[i + 7] })
+      nominal = '', inc = '', attempt = '1', maxc = ARGV[i + 8], snap = ARGV[i + 9],
+      spec = ARGV[i + 6], args = ARGV[i + 7] })
     reply[#reply + 1] = 'OK'
   end
 end

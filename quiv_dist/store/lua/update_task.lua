@@ -5,7 +5,7 @@
 --         ('' = leave the next tick alone, 'now' = the server's time)  5 due time, ms  6 anchor,
 --         ms ('' = leave)  7 call id  then pairs of fields and values as in put_task, and
 --         fingerprint
--- Reply   {OK | STALE | GONE, task JSON, server time ms}
+-- Reply   {OK | STALE | GONE, task JSON, server time ms}. A call sent again gets OK again
 -- Events  task_updated
 local id = ARGV[1]
 local key = K .. 'task:' .. id
@@ -13,6 +13,9 @@ CALL_ID = ARGV[7]
 local task = load_task(id)
 if not task then
   return { 'GONE', '', NOW_TEXT }
+end
+if remembered('update', id) then
+  return { 'OK', task_json(task), NOW_TEXT }
 end
 local nominal, due = ARGV[4], ARGV[5]
 if nominal == 'now' then
@@ -23,12 +26,13 @@ if ARGV[2] ~= task.rev or ARGV[3] ~= task.due or
   (nominal ~= '' and tonumber(nominal) <= tonumber(task.last)) then
   return { 'STALE', task_json(task), NOW_TEXT }
 end
-task.rev = int(tonumber(task.rev) + 1)
-call('HSET', key, 'rev', task.rev)
+local pinned = task.pinned
 for i = 8, #ARGV, 2 do
   task[ARGV[i]] = ARGV[i + 1]
-  call('HSET', key, ARGV[i], ARGV[i + 1])
 end
+move_pinned(id, pinned, task.pinned)
+task.rev = int(tonumber(task.rev) + 1)
+call('HSET', key, 'rev', task.rev, unpack(ARGV, 8))
 if ARGV[6] ~= '' then
   call('HSET', key, 'anchor', ARGV[6] == 'now' and NOW_TEXT or ARGV[6])
 end
@@ -42,4 +46,5 @@ if nominal ~= '' then
   end
 end
 emit_task('task_updated', task)
+remember('update', id, 'OK')
 return { 'OK', task_json(task), NOW_TEXT }
