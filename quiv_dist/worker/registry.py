@@ -30,9 +30,9 @@ class Handler:
     executor: Executor = "auto"
 
     @property
-    def needs_thread(self) -> bool:
-        """Whether it runs in a thread unless a job says otherwise."""
-        return not self.is_async or self.executor in {"thread", "isolated"}
+    def may_need_thread(self) -> bool:
+        """Whether a job of it may run in a thread: of a function, or an isolated one."""
+        return not self.is_async or self.executor != "async"
 
 
 class HandlerRegistry:
@@ -45,7 +45,7 @@ class HandlerRegistry:
 
     @property
     def needs_threads(self) -> bool:
-        """Whether a handler served here runs in a thread unless its jobs say otherwise."""
+        """Whether a job of a handler served here may run in a thread."""
         return self._needs_threads
 
     def add(
@@ -95,7 +95,7 @@ class HandlerRegistry:
 
     def _count_kinds(self) -> None:
         # Kept, because the consumer asks before each claim.
-        self._needs_threads = any(handler.needs_thread for handler in self._handlers.values())
+        self._needs_threads = any(handler.may_need_thread for handler in self._handlers.values())
 
 
 def _new(func: Callable[..., Any], name: str, executor: Executor) -> Handler:

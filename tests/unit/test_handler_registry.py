@@ -74,13 +74,13 @@ def test_a_stated_executor_holds_and_two_different_ones_are_refused() -> None:
         registry.add(coroutine, executor="async")
 
 
-def test_threads_are_needed_by_functions_and_isolated_coroutine_functions() -> None:
+def test_threads_may_be_needed_by_all_but_what_is_always_on_the_loop() -> None:
     registry = HandlerRegistry()
-    registry.add(coroutine, "on the loop")
+    registry.add(coroutine, "on the loop", "async")
     assert not registry.needs_threads
-    registry.add(coroutine, "isolated", "isolated")
+    registry.add(coroutine, "as its jobs say")
     assert registry.needs_threads
-    registry.remove("isolated")
+    registry.remove("as its jobs say")
     assert not registry.needs_threads
     registry.add(function)
     assert registry.needs_threads
