@@ -12,7 +12,7 @@ from quiv_dist.exceptions import ConfigurationError
 Executor = Literal["auto", "thread", "async", "isolated"]
 
 
-class JobSpec(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
+class JobSpec(msgspec.Struct, frozen=True, array_like=True):
     """Policies of one job, as of when it was enqueued.
 
     Stored as an array, so fields are only ever appended, with a default.
@@ -26,8 +26,8 @@ class JobSpec(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
     store_result: bool = False
 
     def encode(self) -> bytes:
-        """Return the msgpack form, one byte where all fields have their defaults."""
-        return _encode(self)
+        """Return the msgpack form, without trailing defaults: one byte if there is nothing else."""
+        return _encode_cached(self)
 
     @staticmethod
     def decode(data: bytes) -> JobSpec:
@@ -41,6 +41,15 @@ class JobSpec(msgspec.Struct, frozen=True, array_like=True, omit_defaults=True):
 
 _encode = msgspec.msgpack.Encoder().encode
 _decode = msgspec.msgpack.Decoder(JobSpec).decode
+
+
+@functools.lru_cache(maxsize=1024)
+def _encode_cached(spec: JobSpec) -> bytes:
+    values = list(msgspec.structs.astuple(spec))
+    defaults = list(JobSpec.__struct_defaults__)
+    while values and values[-1] == defaults[len(values) - 1]:
+        values.pop()
+    return _encode(values)
 
 
 @functools.lru_cache(maxsize=1024)

@@ -9,23 +9,25 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections import deque
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from contextvars import Context
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from quiv_dist.core.stop import StopEvent
 from quiv_dist.exceptions import JobCancelledError
 from quiv_dist.models import StopReason
 from quiv_dist.worker.threads import DaemonThreads
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
-    from contextlib import AbstractContextManager
+    from collections.abc import Awaitable
     from logging import Logger
 
-    from quiv_dist.core.stop import StopEvent
     from quiv_dist.worker.execution import Ended, Execution
 
-    JobContextFactory = Callable[[str, StopEvent], AbstractContextManager[object]]
+
+JobContextFactory = Callable[[str, StopEvent], AbstractContextManager[object]]
 
 
 class Executors:
