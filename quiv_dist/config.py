@@ -69,7 +69,7 @@ class Settings:
     backoff_most_s: float = 2.0
 
 
-def resolve_timezone(value: str | tzinfo) -> tzinfo:
+def resolve_timezone(value: str | tzinfo | object) -> tzinfo:
     """Return the ``tzinfo`` that ``value`` names.
 
     Raises:

@@ -48,7 +48,7 @@ class Event(str, Enum):
 
 
 class TaskStatus(str, Enum):
-    """``running`` while a job of the task is scheduled or running; a waiting retry is ``active``."""
+    """``running`` while a job of the task is scheduled or running; not while a retry waits."""
 
     ACTIVE = "active"
     RUNNING = "running"

@@ -102,6 +102,7 @@ class NodeLink:
         self._store = store
         self._logger = logger
         self._connection = 0
+        self._known = False
         self._thread: threading.Thread | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ready = threading.Event()
@@ -194,13 +195,18 @@ class NodeLink:
     def opened(self, connection: int) -> None:
         """Hear from the control service that its channel is open, or (0) broken."""
         self._connection = connection
+        self._tell_ready()
         self.renew_soon()
 
     def registered(self) -> None:
         """Hear from the heartbeat that the node is on the store."""
-        if self._connection:
-            self._ready.set()
+        self._known = True
+        self._tell_ready()
         self.on_registered()
+
+    def _tell_ready(self) -> None:
+        if self._known and self._connection:
+            self._ready.set()
 
     def refused(self, error: BaseException) -> None:
         """Hear that the server refuses this node: whoever waits for it is told."""

@@ -39,7 +39,7 @@ class Scheduler:
         with suppress(QuivError):
             await self.elector.resign()
 
-    def _leadership_changed(self, leads: bool) -> None:  # noqa: FBT001 - a callback
+    def _leadership_changed(self, leads: bool) -> None:
         self._dispatcher.forget()
         if leads:
             self._dispatcher.wake()

@@ -57,7 +57,7 @@ class Channel:
                 await self._pubsub.subscribe(*names)
                 waiting = set(names)
                 while waiting:
-                    message = await self._pubsub.get_message(timeout=None)  # type: ignore[arg-type]
+                    message = await self._pubsub.get_message(timeout=None)
                     if message is not None and message["type"] == "subscribe":
                         waiting.discard(message["channel"].decode())
         except (errors.RedisError, OSError) as error:
@@ -92,7 +92,7 @@ class Channel:
 
         """
         try:
-            message = await self._pubsub.get_message(timeout=timeout_s)  # type: ignore[arg-type]
+            message = await self._pubsub.get_message(timeout=timeout_s)
         except (errors.RedisError, OSError) as error:
             raise self._failure(error) from error
         if message is None:

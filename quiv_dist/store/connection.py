@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from redis import exceptions as errors
@@ -82,6 +82,11 @@ def open_client(url: str, settings: Settings, *, read_timeout_s: float | None = 
     return client
 
 
+async def execute(client: Redis, *command: Any) -> Any:
+    """Run a command; the reply comes as the server sent it."""
+    return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+
+
 def is_passing(error: Exception) -> bool:
     """Tell whether the same command may succeed later, with nothing changed here."""
     if isinstance(error, errors.AuthenticationError | errors.AuthorizationError):
@@ -120,7 +125,9 @@ async def until_answered(
 
 def _unavailable(url: str, timeout_s: float, error: Exception) -> RedisUnavailableError:
     detail = str(error) or type(error).__name__
-    return RedisUnavailableError(f"Redis at {redacted(url)} gave no answer in {timeout_s:g} s: {detail}")
+    return RedisUnavailableError(
+        f"Redis at {redacted(url)} gave no answer in {timeout_s:g} s: {detail}"
+    )
 
 
 def translated(error: Exception, url: str) -> Exception:

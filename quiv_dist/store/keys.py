@@ -14,7 +14,7 @@ from quiv_dist.exceptions import ConfigurationError
 _NAMESPACE = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 
-def check_namespace(name: str) -> str:
+def check_namespace(name: object) -> str:
     """Return ``name``, or raise: braces would break the hash tag, spaces the ACL patterns."""
     if not isinstance(name, str) or not _NAMESPACE.fullmatch(name):
         msg = (

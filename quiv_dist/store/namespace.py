@@ -23,7 +23,7 @@ from quiv_dist.exceptions import (
 )
 from quiv_dist.store import scripts
 from quiv_dist.store.channels import Channel
-from quiv_dist.store.connection import open_client, redacted, translated, until_answered
+from quiv_dist.store.connection import execute, open_client, redacted, translated, until_answered
 from quiv_dist.store.keys import Keys, check_namespace
 from quiv_dist.store.partition import Partition
 from quiv_dist.store.reads import Reads
@@ -89,7 +89,7 @@ class Store:
             await self._blocking.aclose()
 
     async def _check_server(self) -> None:
-        text = (await self._client.execute_command("INFO")).decode()
+        text = (await execute(self._client, "INFO")).decode()
         info = dict(line.split(":", 1) for line in text.splitlines() if ":" in line)
         version = info.get("redis_version", "0")
         numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:2])
@@ -158,6 +158,15 @@ class Store:
         """Return a subscribing connection, not open yet."""
         return Channel(self.url, self.settings)
 
+    async def now_ms(self) -> int:
+        """Return the server's time: the virtual clock's where there is one."""
+        if not self._opened:
+            await self.open()
+        if self.virtual:
+            return int(await self._execute("HGET", self.keys().meta, "clock_ms"))
+        seconds, micros = await self._execute("TIME")
+        return int(seconds) * 1000 + int(micros) // 1000
+
     async def set_virtual_ms(self, now_ms: int) -> None:
         """Move the clock of a virtual namespace."""
         if not self.virtual:
@@ -171,7 +180,7 @@ class Store:
         if not self._opened:
             await self.open()
         return await until_answered(
-            lambda: self._client.execute_command(*command),
+            lambda: execute(self._client, *command),
             self.settings,
             self.url,
             self.settings.command_timeout_s,
@@ -182,7 +191,7 @@ class Store:
             wait_s = self.settings.block_ms / 1000 + self.settings.command_timeout_s
             self._blocking = open_client(self.url, self.settings, read_timeout_s=wait_s)
         try:
-            return await self._blocking.execute_command(*command)
+            return await execute(self._blocking, *command)
         except errors.ResponseError as error:
             if not str(error).startswith(("NOGROUP", "UNBLOCKED", "LOADING")):
                 raise translated(error, self.url) from error

@@ -58,7 +58,7 @@ def _task(value: bytes) -> TaskWire | None:
 
 
 def _task_reply(reply: list[bytes]) -> TaskReply:
-    server_ms = int(reply[2]) if len(reply) > 2 else 0  # noqa: PLR2004 - pause, remove: no time
+    server_ms = int(reply[2]) if len(reply) > 2 else 0
     return TaskReply(_text(reply[0]), _task(reply[1]), server_ms)
 
 
@@ -135,9 +135,7 @@ class Partition:
         self, task_id: str, *, reason: str, actor: str, call: str, revision: str = ""
     ) -> TaskReply:
         """Pause a task; with ``revision``, only if it still is that one."""
-        return _task_reply(
-            await self._run("pause_task", task_id, reason, actor, call, revision)
-        )
+        return _task_reply(await self._run("pause_task", task_id, reason, actor, call, revision))
 
     async def resume_task(
         self,
@@ -168,8 +166,8 @@ class Partition:
         """Read tasks, ``None`` where there is none."""
         rows: list[TaskRow | None] = []
         for chunk in _chunks(task_ids):
-            for row in await self._run("read_tasks", *chunk):
-                rows.append(_task_row(row) if row[0] else None)
+            reply = await self._run("read_tasks", *chunk)
+            rows += [_task_row(row) if row[0] else None for row in reply]
         return rows
 
     # Jobs, as users see them ------------------------------------------------------------------
@@ -178,8 +176,8 @@ class Partition:
         """Read jobs, ``None`` where there is none."""
         rows: list[JobRow | None] = []
         for chunk in _chunks(job_ids):
-            for row in await self._run("read_jobs", *chunk):
-                rows.append(JobRow(decode_job(row[0]), row[1], row[2]) if row[0] else None)
+            reply = await self._run("read_jobs", *chunk)
+            rows += [_job_row(row) if row[0] else None for row in reply]
         return rows
 
     async def submit(self, submissions: Sequence[Submission], *, call: str) -> list[bool]:
@@ -391,12 +389,16 @@ def _task_row(row: list[bytes]) -> TaskRow:
     )
 
 
+def _job_row(row: list[bytes]) -> JobRow:
+    return JobRow(decode_job(row[0]), row[1], row[2])
+
+
 def _lease_reply(reply: list[bytes]) -> LeaseReply:
     return LeaseReply(reply[0] == b"1", _text(reply[1]), _int(reply[2]), int(reply[3]))
 
 
 def _due(item: list[bytes]) -> Due:
-    if len(item) == 2:  # noqa: PLR2004 - a retry is its member and its due time
+    if len(item) == 2:
         return Due(_text(item[0]), int(item[1]))
     return Due(
         member=_text(item[0]),

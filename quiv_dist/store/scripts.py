@@ -10,6 +10,8 @@ from typing import Any
 from redis.asyncio import Redis
 from redis.exceptions import NoScriptError
 
+from quiv_dist.store.connection import execute
+
 # These run without the prelude: they make the record that it needs.
 _STANDALONE = frozenset({"open_namespace"})
 
@@ -44,6 +46,6 @@ def names() -> list[str]:
 async def run(client: Redis, name: str, meta_key: str, args: list[Any]) -> Any:
     """Run a script, loading it when the server does not know it (yet, or any more)."""
     try:
-        return await client.execute_command("EVALSHA", digest(name), 1, meta_key, *args)
+        return await execute(client, "EVALSHA", digest(name), 1, meta_key, *args)
     except NoScriptError:
-        return await client.execute_command("EVAL", source(name), 1, meta_key, *args)
+        return await execute(client, "EVAL", source(name), 1, meta_key, *args)

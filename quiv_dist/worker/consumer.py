@@ -44,11 +44,8 @@ class Consumer(Service):
         self._waiting: asyncio.Task[list[Delivered]] | None = None
         self._delivered: list[Delivered] = []
         self._groups_made = False
-
-    @property
-    def drained(self) -> bool:
-        """Whether the last look found less than there was room for."""
-        return self._waiting is not None
+        # Set while the last look found less than there was room for.
+        self.drained = asyncio.Event()
 
     async def tick(self) -> float | None:
         """Claim once; then wait for an entry, for a slot, or for a wake."""
@@ -60,7 +57,9 @@ class Consumer(Service):
         if slots <= 0:
             return None
         if await self._claim(slots) >= slots:
+            self.drained.clear()
             return 0.0
+        self.drained.set()
         if self._waiting is None and self._free() > 0:
             self._waiting = asyncio.create_task(self._wait_for_entry())
         return self.settings.poll_s

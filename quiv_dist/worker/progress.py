@@ -47,8 +47,17 @@ class ProgressSender:
 
         """
         body = _encode(args, kwargs)
+        if _running_loop() is self._loop:
+            # At once, so that a handler's last update is known before its end is.
+            self._offer(body)
+            return
         with suppress(RuntimeError):
             self._loop.call_soon_threadsafe(self._offer, body)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a payload has not gone out yet."""
+        return self._sending is not None and not self._sending.done()
 
     async def flush(self) -> None:
         """Wait until the newest payload has gone out."""
@@ -71,6 +80,13 @@ class ProgressSender:
                 await self._partition.progress(*self._key, body)
             except QuivError as error:
                 self._logger.warning("progress of job %s was lost: %s", self._key[1], error)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None
 
 
 def _encode(args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> bytes:
