@@ -1,0 +1,130 @@
+"""One subscribing connection, and the messages that came over it.
+
+Its reader never waits for whoever uses the messages: the server cuts off a subscriber that reads
+slowly. What finds no room is dropped, and the event log has it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from quiv_dist.clock import monotonic_s
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable
+
+    from quiv_dist.store.channels import Channel, Message
+
+# How long one read waits. Only the cadence of a loop that has nothing else to do.
+_READ_S = 10.0
+
+
+class Subscription:
+    """A connection with its reader; of no use any more once it has broken.
+
+    Args:
+        channel: The connection, not open yet.
+        most: Messages kept for the user at most.
+        on_message: Called when there is something to do: a first message waits, or the
+            connection has broken.
+    """
+
+    def __init__(self, channel: Channel, most: int, on_message: Callable[[], None]) -> None:
+        self.names: set[str] = set()
+        # When the server was heard last: a message, an acknowledgement, the answer to a ping.
+        self.heard_s = monotonic_s()
+        self._channel = channel
+        self._most = most
+        self._on_message = on_message
+        self._messages: deque[Message] = deque()
+        self._overflowed = False
+        self._reader: asyncio.Task[None] | None = None
+
+    async def open(self, names: Iterable[str]) -> None:
+        """Subscribe; returns when the server has acknowledged all of it.
+
+        Raises:
+            RedisUnavailableError: no connection, or no acknowledgement in time.
+            ConfigurationError: the server refuses us.
+        """
+        self.names = set(names)
+        await self._channel.open(self.names)
+        self.heard_s = monotonic_s()
+        self._reader = asyncio.create_task(self._read(), name="quiv-events-reader")
+        self._reader.add_done_callback(lambda _: self._on_message())
+
+    async def match(self, names: set[str]) -> None:
+        """Subscribe to what is missing, acknowledged on return, and unsubscribe from the rest.
+
+        Raises:
+            RedisUnavailableError: the connection has broken.
+            ConfigurationError: the server refuses us.
+        """
+        self.check()
+        for name in sorted(names - self.names):
+            await self._add(name)
+            self.names.add(name)
+        for name in sorted(self.names - names):
+            self.names.discard(name)
+            await self._channel.remove(name)
+
+    def check(self) -> None:
+        """Raise what broke the connection, if it has broken."""
+        if self._reader is not None and self._reader.done():
+            self._reader.result()
+
+    def take(self, most: int) -> list[Message]:
+        """Return the oldest messages, at most so many."""
+        return [self._messages.popleft() for _ in range(min(most, len(self._messages)))]
+
+    def take_overflow(self) -> bool:
+        """Tell whether messages were dropped since the last time this was asked."""
+        overflowed, self._overflowed = self._overflowed, False
+        return overflowed
+
+    async def ping(self) -> None:
+        """Ask the server to answer; ``heard_s`` tells whether it did."""
+        await self._channel.ping()
+
+    async def close(self) -> None:
+        """Close the connection."""
+        if self._reader is not None:
+            self._reader.cancel()
+            await asyncio.wait([self._reader])
+            if not self._reader.cancelled():
+                self._reader.exception()  # known by whoever called check(), or of no interest
+        await self._channel.close()
+
+    async def _add(self, name: str) -> None:
+        # The reader brings the acknowledgement, and an error in its place; so wait for either.
+        assert self._reader is not None
+        adding = asyncio.ensure_future(self._channel.add(name))
+        try:
+            await asyncio.wait({adding, self._reader}, return_when=asyncio.FIRST_COMPLETED)
+            self.check()
+            await adding
+        finally:
+            if not adding.done():
+                adding.cancel()
+                with suppress(asyncio.CancelledError):
+                    await adding
+
+    async def _read(self) -> None:
+        while True:
+            asked_s = monotonic_s()
+            message = await self._channel.next(_READ_S)
+            now_s = monotonic_s()
+            # None before the time is up is an acknowledgement or the answer to a ping.
+            if message is not None or now_s - asked_s < _READ_S:
+                self.heard_s = now_s
+            if message is None:
+                continue
+            if len(self._messages) >= self._most:
+                self._overflowed = True
+                continue
+            self._messages.append(message)
+            if len(self._messages) == 1:
+                self._on_message()
