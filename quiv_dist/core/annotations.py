@@ -36,10 +36,15 @@ class Unresolved:
         self.text = str(text)
 
 
-def signature_of(func: Callable[..., Any]) -> inspect.Signature | None:
-    """Return the signature of a callable, or ``None`` for one that does not tell."""
+def signature_of(
+    func: Callable[..., Any], *, follow_wrapped: bool = True
+) -> inspect.Signature | None:
+    """Return the signature of a callable, or ``None`` for one that does not tell.
+
+    That of a decorated function is the function's, unless ``follow_wrapped`` is false.
+    """
     try:
-        return inspect.signature(func)
+        return inspect.signature(func, follow_wrapped=follow_wrapped)
     except (ValueError, TypeError):
         return None
     except NameError:
@@ -47,7 +52,11 @@ def signature_of(func: Callable[..., Any]) -> inspect.Signature | None:
         # imported for type checkers only.
         annotationlib: Any = sys.modules["annotationlib"]
         read: Any = inspect.signature
-        signature: inspect.Signature = read(func, annotation_format=annotationlib.Format.FORWARDREF)
+        signature: inspect.Signature = read(
+            func,
+            follow_wrapped=follow_wrapped,
+            annotation_format=annotationlib.Format.FORWARDREF,
+        )
         return signature
 
 

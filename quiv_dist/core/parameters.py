@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 import weakref
 from inspect import Parameter, Signature
 from typing import TYPE_CHECKING, Any
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
+_POSITIONAL_ONLY = Parameter.POSITIONAL_ONLY
 _POSITIONAL = {Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD}
 
 
@@ -42,8 +44,12 @@ _UNKNOWN = Target("")
 class Parameters:
     """The parameters of one handler."""
 
-    def __init__(self, signature: Signature | None, names: dict[str, Any]) -> None:
-        self._signature = signature
+    def __init__(self, func: Callable[..., Any]) -> None:
+        signature, names = signature_of(func), globals_of(func)
+        # A decorator may pass arguments of its own to what it wraps, so a call has to fit the
+        # decorator's signature; the names and annotations are those of the function.
+        self._call_signature = signature_of(func, follow_wrapped=False)
+        self._counts: range | None = None
         self._positional: list[Target] = []
         self._by_name: dict[str, Target] = {}
         self._rest = self._other_names = _UNKNOWN
@@ -95,13 +101,42 @@ class Parameters:
         self, args: tuple[Any, ...], kwargs: dict[str, Any], injected: frozenset[str]
     ) -> None:
         """Refuse arguments that the handler could not be called with."""
-        if self._signature is None:
+        signature = self._call_signature
+        if signature is None:
             return
+        if not kwargs:
+            # Binding costs more than all the rest, so what it says is kept for the usual call.
+            if self._counts is None:
+                self._counts = _positional_counts(signature, injected)
+            if len(args) in self._counts:
+                return
         try:
-            self._signature.bind(*args, **{**kwargs, **dict.fromkeys(injected)})
+            signature.bind(*args, **{**kwargs, **dict.fromkeys(injected)})
         except TypeError as exc:
-            message = f"args and kwargs do not fit the handler's signature {self._signature}: {exc}"
+            message = f"args and kwargs do not fit the handler's signature {signature}: {exc}"
             raise ConfigurationError(message) from None
+
+
+def _positional_counts(signature: Signature, injected: frozenset[str]) -> range:
+    """Return how many positional arguments surely fit with no others but the injected ones."""
+    parameters = list(signature.parameters.values())
+    at = 0
+    # An injected parameter, and what stands behind it, cannot be reached by position.
+    while at < len(parameters) and parameters[at].kind in _POSITIONAL:
+        if parameters[at].name in injected and parameters[at].kind is not _POSITIONAL_ONLY:
+            break
+        at += 1
+    if any(_is_required(parameter, injected) for parameter in parameters[at:]):
+        return range(0)
+    return range(sum(_is_required(p, frozenset()) for p in parameters[:at]), at + 1)
+
+
+def _is_required(parameter: Parameter, injected: frozenset[str]) -> bool:
+    return (
+        parameter.kind not in {Parameter.VAR_POSITIONAL, Parameter.VAR_KEYWORD}
+        and parameter.default is Parameter.empty
+        and parameter.name not in injected
+    )
 
 
 # Weak, and without a way back to the function, so that a function goes with its last task.
@@ -113,13 +148,19 @@ def parameters_of(func: Callable[..., Any]) -> Parameters:
     try:
         known = _known.get(func)
         if known is None:
-            known = Parameters(signature_of(func), globals_of(func))
+            known = Parameters(func)
             # A name that is missing now may be defined further down in the module.
-            if known.is_resolved:
+            if known.is_resolved or not _is_being_imported(func):
                 _known[func] = known
     except TypeError:  # unhashable, or no weak references
-        return Parameters(signature_of(func), globals_of(func))
+        return Parameters(func)
     return known
+
+
+def _is_being_imported(func: Callable[..., Any]) -> bool:
+    module = sys.modules.get(getattr(func, "__module__", None) or "")
+    # Unknown, as for a __main__ that is a script, counts as yes.
+    return bool(getattr(getattr(module, "__spec__", None), "_initializing", True))
 
 
 def convert_one(label: str, value: Any, target: Target) -> Any:

@@ -210,6 +210,14 @@ def test_malformed_bytes_are_a_clear_error(data: bytes) -> None:
         decode_arguments(data)
 
 
+def test_tags_nested_beyond_reason_are_a_clear_error() -> None:
+    data = b"\x90"
+    for _ in range(20_000):
+        data = msgspec.msgpack.encode([msgspec.msgpack.Ext(1, data)])
+    with pytest.raises(ConfigurationError, match="malformed"):
+        decode_arguments(b"\x92" + data + b"\x80")
+
+
 # --- results and events ------------------------------------------------------
 
 

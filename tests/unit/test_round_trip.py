@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import gc
+import inspect
 import weakref
 from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -20,10 +22,11 @@ from quiv_dist.core.codec import (
     encode_arguments,
 )
 from quiv_dist.core.comparison import first_change
+from quiv_dist.core.injection import injectable
 from quiv_dist.exceptions import ConfigurationError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from fractions import Fraction as OnlyForTypeCheckers
 
 
@@ -300,6 +303,63 @@ def test_arguments_that_do_not_fit_the_signature_are_refused() -> None:
     assert "missing a required" in refusal(handler, 1)
     assert "too many positional" in refusal(handler, 1, 2, b=1)
     assert "unexpected keyword" in refusal(handler, 1, b=1, c=2)
+
+
+def many(a: Any, b: Any = 1, *rest: Any, c: Any = 2) -> None: ...
+
+
+def one_required_by_keyword(a: Any = 1, *, b: Any) -> None: ...
+
+
+def injected_between(a: Any, job_id: Any, b: Any = 1) -> None: ...
+
+
+def injected_before_required(stop_event: Any, a: Any) -> None: ...
+
+
+def only_injected(*, job_id: Any) -> None: ...
+
+
+def positional_only(a: Any, /, b: Any = 1, **rest: Any) -> None: ...
+
+
+def positional_only_of_that_name(job_id: Any, /, **rest: Any) -> None: ...
+
+
+@pytest.mark.parametrize("count", range(5))
+@pytest.mark.parametrize(
+    "func",
+    [
+        many,
+        one_required_by_keyword,
+        injected_between,
+        injected_before_required,
+        only_injected,
+        positional_only,
+        positional_only_of_that_name,
+        anything,
+    ],
+)
+def test_the_quick_look_at_positional_arguments_agrees_with_the_signature(
+    func: Callable[..., Any], count: int
+) -> None:
+    args = tuple(range(count))
+    try:
+        inspect.signature(func).bind(*args, **dict.fromkeys(injectable(func)))
+    except TypeError:
+        refusal(func, *args)
+    else:
+        check_round_trip(func, args, {})
+
+
+def test_a_decorator_that_passes_arguments_of_its_own_is_called_as_it_is_written() -> None:
+    def function(session: Any, a: int) -> None: ...
+
+    @functools.wraps(function)
+    def with_session(*args: Any, **kwargs: Any) -> None:
+        function(object(), *args, **kwargs)
+
+    check_round_trip(with_session, (1,), {})
 
 
 def test_injected_parameters_are_not_the_callers_to_pass() -> None:
