@@ -48,7 +48,7 @@ def declared_name(func: Callable[..., Any]) -> str | None:
     module, qualname = getattr(func, "__module__", None), getattr(func, "__qualname__", None)
     if not isinstance(module, str) or not isinstance(qualname, str) or "<" in qualname:
         return None
-    # A function's own __self__ is a module for builtins and an object for bound methods.
+    # By its name the method would be called without its object.
     if isinstance(func, MethodType):
         return None
     name = _main_name(module) if module in _MAIN else module
