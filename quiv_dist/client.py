@@ -304,8 +304,8 @@ class AsyncQuiv(Declarations):
         )  # fmt: skip
         added: str = await self._call(
             self._tasks.add(
-                func, options, delay=delay, run_at=run_at, task_id=task_id, if_exists=if_exists,
-                progress_callback=progress_callback,
+                func, options, (args or (), kwargs or {}), delay=delay, run_at=run_at,
+                task_id=task_id, if_exists=if_exists, progress_callback=progress_callback,
             )
         )  # fmt: skip
         return added

@@ -19,6 +19,17 @@ from quiv_dist.exceptions import ConfigurationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+__all__ = [
+    "ArgumentDecoder",
+    "Arguments",
+    "check_round_trip",
+    "decode_arguments",
+    "decode_result",
+    "encode_arguments",
+    "encode_result",
+    "plain_json",
+]
+
 EVENT_ARGUMENTS_LIMIT_BYTES = 1024
 
 _encode = msgspec.msgpack.Encoder().encode

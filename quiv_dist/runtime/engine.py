@@ -46,6 +46,8 @@ from quiv_dist.worker.registry import HandlerRegistry
 from quiv_dist.worker.worker import Worker, WorkerOptions
 
 T = TypeVar("T")
+# What says that a task will have no further run.
+GONE = (Event.TASK_ENDED, Event.TASK_REMOVED)
 ROLES = ("scheduler", "worker", "listener")
 
 
@@ -98,6 +100,7 @@ class Engine:
         self.worker: Worker | None = None
         self.scheduler: Scheduler | None = None
         self.on_registered: Callable[[], Coroutine[Any, Any, None]] | None = None
+        self.on_task_gone: Callable[[str], None] = _nothing
         self._store: Store | None = None
         self._worker_store: Store | None = None
         self._feed: EventFeed | None = None
@@ -309,4 +312,10 @@ class Engine:
                 label = f"Progress callback for task '{envelope.task.id}'"
                 self.dispatcher.call(callback, label, *progress.args, **progress.kwargs)
         self.dispatcher.dispatch(envelope.event, *payload)
+        if envelope.event in GONE and envelope.task is not None:
+            self.on_task_gone(envelope.task.id)
         self.waits.heard(envelope.event, payload)
+
+
+def _nothing(_: str) -> None:
+    pass

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import msgspec
 
 from quiv_dist.core.callables import is_async_callable
-from quiv_dist.core.codec import check_round_trip, decode_arguments, plain_json
+from quiv_dist.core.codec import check_round_trip, decode_arguments, encode_arguments, plain_json
 from quiv_dist.core.injection import check_handler
 from quiv_dist.core.naming import handler_name
 from quiv_dist.core.spec import Executor, JobSpec
@@ -309,6 +309,15 @@ def check_arguments(args: object, kwargs: object) -> None:
         raise ConfigurationError(msg)
 
 
+def shown(args: tuple[Any, ...], kwargs: dict[str, Any]) -> bytes:
+    """Return a pinned handler's arguments for readers: they never leave the process to run."""
+    try:
+        return encode_arguments(args, kwargs)
+    except ConfigurationError:
+        texts = {str(key): repr(value) for key, value in kwargs.items()}
+        return encode_arguments(tuple(repr(value) for value in args), texts)
+
+
 def check_callback(callback: object) -> None:
     """Refuse a progress callback that cannot be called."""
     if callback is not None and not callable(callback):
@@ -350,9 +359,7 @@ def task_options(
     check_arguments(args, kwargs)
     found = resolve_handler(func, kwargs)
     name = found if handler is None else handler
-    # The arguments of a pinned handler stay in this process, but they still are stored, so
-    # that the task can be looked at; what cannot be is shown by its repr.
-    arguments = check_round_trip(func, args, kwargs)
+    arguments = check_round_trip(func, args, kwargs) if name else shown(args, kwargs)
     return TaskOptions(
         task_name=task_name,
         handler=name,

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from quiv_dist.core import ids
-from quiv_dist.core.codec import check_round_trip, decode_arguments
+from quiv_dist.core.codec import Arguments, check_round_trip, decode_arguments
 from quiv_dist.core.injection import check_handler
 from quiv_dist.core.triggers import LATEST_MS, due_of, interval_trigger, next_nominal
 from quiv_dist.core.wire import TaskWire
@@ -26,7 +26,7 @@ from quiv_dist.exceptions import (
     TaskRunningError,
 )
 from quiv_dist.models import Event, Task
-from quiv_dist.runtime.engine import Engine, Reply
+from quiv_dist.runtime.engine import GONE, Engine, Reply
 from quiv_dist.runtime.options import (
     CHECKS,
     TaskOptions,
@@ -37,6 +37,7 @@ from quiv_dist.runtime.options import (
     check_run_at,
     check_text,
     first_tick,
+    shown,
 )
 from quiv_dist.store.namespace import Store
 from quiv_dist.store.partition import Partition
@@ -63,6 +64,7 @@ class TaskCalls:
         self._ordinals: Counter[tuple[str, str]] = Counter()
         self._pinned: dict[str, tuple[TaskOptions, NextTick]] = {}
         engine.on_registered = self.put_pinned_again
+        engine.on_task_gone = self._forget
 
     async def _at(self, task_id: str) -> tuple[Store, Partition]:
         store = await self._engine.store()
@@ -74,6 +76,7 @@ class TaskCalls:
         self,
         func: Callable[..., Any],
         options: TaskOptions,
+        arguments: Arguments = ((), {}),
         *,
         delay: float | None,
         run_at: Any,
@@ -87,14 +90,14 @@ class TaskCalls:
         name = options.handler
         task_id = self._identify(options, task_id, pinned=not name)
         if not name:
-            options = await self._pin(func, options, task_id)
+            options = await self._pin(func, options, task_id, arguments)
         else:
             engine.handlers.add(func, name)
             await engine.serve(name)
         store, partition = await self._at(task_id)
         if progress_callback is not None:
             engine.progress_callbacks[task_id] = progress_callback
-            await engine.cover(Event.JOB_PROGRESS)
+            await engine.cover(Event.JOB_PROGRESS, *GONE)
         call = ids.new_id()
         definition = options.definition(task_id)
         with (await engine.feed()).call(call) as echo:
@@ -134,7 +137,7 @@ class TaskCalls:
         return ids.declared_task_id(self._engine.options.namespace, *pair, ordinal)
 
     async def _pin(
-        self, func: Callable[..., Any], options: TaskOptions, task_id: str
+        self, func: Callable[..., Any], options: TaskOptions, task_id: str, arguments: Arguments
     ) -> TaskOptions:
         engine = self._engine
         if "worker" not in engine.options.roles:
@@ -144,8 +147,9 @@ class TaskCalls:
             )
             raise HandlerRegistrationError(msg)
         name = f"pinned:{task_id}"
-        engine.handlers.add(func, name)
+        engine.handlers.pin(func, name, *arguments)
         node = await engine.link()
+        await engine.cover(*GONE)
         engine.logger.info(
             "Task '%s' is pinned: its handler has no importable name, so it runs only in this"
             " process, and goes with it", options.task_name,
@@ -232,16 +236,19 @@ class TaskCalls:
         return options, tick
 
     def _arguments(self, row: TaskRow, changes: dict[str, Any]) -> bytes:
-        args, kwargs = decode_arguments(row.args)
         handler = self._engine.handlers.get(row.wire.handler)
         if handler is None:
             raise HandlerNotRegisteredError(
                 f"args, kwargs: handler {row.wire.handler} is not known in this process, so its"
                 " arguments cannot be checked here"
             )
+        args, kwargs = handler.decoder.decode(row.args)
         new_args, new_kwargs = changes.get("args", args), changes.get("kwargs", kwargs)
         check_arguments(new_args, new_kwargs)
         check_handler(handler.func, new_kwargs)
+        if row.wire.pinned_to:
+            self._engine.handlers.pin(handler.func, handler.name, new_args, new_kwargs)
+            return shown(new_args, new_kwargs)
         return check_round_trip(handler.func, new_args, new_kwargs)
 
     async def _set_progress_callback(self, task_id: str, callback: Any) -> None:
@@ -251,7 +258,7 @@ class TaskCalls:
             self._engine.progress_callbacks.pop(task_id, None)
             return
         self._engine.progress_callbacks[task_id] = callback
-        await self._engine.cover(Event.JOB_PROGRESS)
+        await self._engine.cover(Event.JOB_PROGRESS, *GONE)
 
     async def pause(self, task_id: str, *, reason: str | None) -> Reply:
         """Pause a task."""

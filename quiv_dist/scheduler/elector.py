@@ -95,7 +95,7 @@ class Elector(Service):
         holder = self._holder
         self._stopping = True
         if holder:
-            self._depose("resigned")
+            self._depose("resigned", logging.INFO)
             await self._partition.resign(holder)
 
     async def _renew(self) -> float:
@@ -178,8 +178,8 @@ class Elector(Service):
             sent_s, settings.leader_lease_ms / 1000, settings.leader_margin_s
         )
 
-    def _depose(self, why: str) -> None:
-        self.logger.warning("leading no more (epoch %d): %s", self.epoch, why)
+    def _depose(self, why: str, level: int = logging.WARNING) -> None:
+        self.logger.log(level, "leading no more (epoch %d): %s", self.epoch, why)
         self._holder = ""
         self._window = CLOSED
         self._on_change(False)

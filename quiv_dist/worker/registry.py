@@ -15,6 +15,7 @@ from quiv_dist.exceptions import HandlerRegistrationError
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from quiv_dist.core.codec import Arguments
     from quiv_dist.core.spec import Executor
 
 
@@ -25,7 +26,7 @@ class Handler:
     name: str
     func: Callable[..., Any]
     is_async: bool
-    decoder: ArgumentDecoder
+    decoder: ArgumentDecoder | PinnedArguments
     injectable: frozenset[str]
     executor: Executor = "auto"
 
@@ -33,6 +34,18 @@ class Handler:
     def may_need_thread(self) -> bool:
         """Whether a job of it may run in a thread: of a function, or an isolated one."""
         return not self.is_async or self.executor != "async"
+
+
+class PinnedArguments:
+    """The arguments of a pinned handler: they stay in this process, whatever they are."""
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.args = args
+        self.kwargs = kwargs
+
+    def decode(self, data: bytes) -> Arguments:  # noqa: ARG002 - what is stored is for readers
+        """Return the arguments."""
+        return self.args, dict(self.kwargs)
 
 
 class HandlerRegistry:
@@ -77,6 +90,14 @@ class HandlerRegistry:
             self._handlers[name] = handler
             self._count_kinds()
         return handler
+
+    def pin(
+        self, func: Callable[..., Any], name: str, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Register a handler with arguments of its own, or give it others."""
+        handler = replace(_new(func, name, "auto"), decoder=PinnedArguments(args, kwargs))
+        with self._lock:
+            self._handlers[name] = handler
 
     def remove(self, name: str) -> None:
         """Forget a handler, as when the last task of a pinned one is gone; unknown is ignored."""
