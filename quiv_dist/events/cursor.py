@@ -257,7 +257,7 @@ class LogCursor:
         begin = asked_after if before_page else gap.start
         end = first if before_page or gap.first is None else gap.first
         gap.told = max(gap.told, end, missing)
-        return Lost(None if begin == START else format_id(begin), format_id(end))
+        return Lost(format_id(begin), format_id(end))
 
     def _close(self, gap: Gap) -> Iterator[Lost]:
         lost = START
@@ -271,7 +271,7 @@ class LogCursor:
         if lost > START and lost >= gap.told:
             goes_on = gap.latest is not None and gap.latest > lost
             yield Lost(
-                None if gap.start == START else format_id(gap.start),
+                format_id(gap.start),
                 format_id(gap.latest) if goes_on and gap.latest else None,
             )
 

@@ -81,7 +81,7 @@ class Subscription:
         return [self._messages.popleft() for _ in range(min(most, len(self._messages)))]
 
     def take_overflow(self) -> bool:
-        """Tell whether messages were dropped since the last time this was asked."""
+        """Tell whether messages were dropped; from now on they are kept again."""
         overflowed, self._overflowed = self._overflowed, False
         return overflowed
 
@@ -122,7 +122,8 @@ class Subscription:
                 self.heard_s = now_s
             if message is None:
                 continue
-            if len(self._messages) >= self._most:
+            # Once one was dropped all are, until the log was read, or they would overtake it.
+            if self._overflowed or len(self._messages) >= self._most:
                 self._overflowed = True
                 continue
             self._messages.append(message)
