@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import Any
 
+import msgspec
+
 from quiv_dist.store.keys import Keys
-from quiv_dist.store.records import Delivered, LogEntry
+from quiv_dist.store.records import Delivered, LogEntry, Malformed
 
 Execute = Callable[..., Awaitable[Any]]
 
@@ -43,6 +45,11 @@ class Reads:
     async def dead_ids(self) -> list[str]:
         """Return the ids of dead letters, newest first."""
         return _texts(await self._execute("ZREVRANGE", self.keys.key("dead"), 0, -1))
+
+    async def malformed(self) -> list[Malformed]:
+        """Return the stream entries that nobody could read, newest first."""
+        found = await self._execute("LRANGE", self.keys.key("malformed"), 0, -1)
+        return [_malformed(item) for item in found]
 
     async def last_job_of_ended(self, task_id: str) -> str | None:
         """Return the last job of a task that ended by itself, while it is remembered."""
@@ -130,6 +137,12 @@ class Reads:
 
 def _texts(values: list[bytes]) -> list[str]:
     return [value.decode() for value in values]
+
+
+def _malformed(item: bytes) -> Malformed:
+    found = msgspec.json.decode(item)
+    fields = [bytes.fromhex(value) for value in found["fields_hex"]]
+    return Malformed(found["stream"], found["entry"], found["at_ms"], fields)
 
 
 def _log_entry(entry_id: bytes, fields: list[bytes]) -> LogEntry:

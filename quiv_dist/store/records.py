@@ -200,6 +200,15 @@ class LogEntry(NamedTuple):
     data: bytes
 
 
+class Malformed(NamedTuple):
+    """A stream entry that named no job: where it was, when it was found, what it held."""
+
+    stream: str
+    entry: str
+    at_ms: int
+    fields: list[bytes]
+
+
 class NodeRow(NamedTuple):
     """A node as the janitor judges it. Times in ms of the server's clock; -1: none."""
 

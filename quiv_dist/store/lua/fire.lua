@@ -3,11 +3,11 @@
 -- the fence.
 -- KEYS[1] meta
 -- ARGV    1 holder `node|epoch`  2 history retention, ms  then 13 an item:
---         1 member of the due set: `t:<task id>`, or `r:<job id>` of a waiting retry  2 revision
---         as read  3 due time as read
---         4 nominal time to enqueue ('' = none)  5 run id  6 job id  7 newest nominal time this
---         covers  8 next nominal time ('' = none)  9 next due time ('' = none)  10 passed outcome ('' = none:
---         coalesced | missed)  11 first passed  12 last passed  13 passed count
+--         1 member of the due set: `t:<task id>`, or `r:<job id>` of a waiting retry
+--         2 revision as read  3 due time as read  4 nominal time to enqueue ('' = none)
+--         5 run id  6 job id  7 newest nominal time this covers  8 next nominal time ('' = none)
+--         9 next due time ('' = none)  10 passed outcome ('' = none: coalesced | missed)
+--         11 first passed  12 last passed  13 passed count
 --         All times in ms.
 -- Reply   FENCED, or {OK | SKIPPED | PASSED | STALE | EARLY | DUP | GONE} an item
 -- Events  job_scheduled, tick_skipped, tick_missed, task_ended

@@ -357,18 +357,22 @@ local function requeue(id, job)
     'crashes', job.crashes)
 end
 
--- Take an entry that names no job out of its stream and keep its bytes, cut at a size that keeps
--- the list small.
+-- Take an entry that names no job out of its stream and keep its bytes, in hexadecimal as they
+-- may be any, cut at a size that keeps the list small.
 local SHOWN_BYTES = 16384
 local function keep_malformed(stream, entry, fields)
   local shown, left = {}, SHOWN_BYTES
   for _, value in ipairs(fields) do
     if left > 0 then
-      shown[#shown + 1] = string.sub(value, 1, left)
+      shown[#shown + 1] = '"' .. string.gsub(string.sub(value, 1, left), '.', function(byte)
+        return string.format('%02x', string.byte(byte))
+      end) .. '"'
       left = left - #value
     end
   end
-  call('LPUSH', K .. 'malformed', cmsgpack.pack({ stream, entry, shown }))
+  call('LPUSH', K .. 'malformed', '{"stream":' .. json(string.sub(stream, #K + 1)) ..
+    ',"entry":"' .. entry .. '","at_ms":' .. NOW_TEXT .. ',"fields_hex":[' ..
+    table.concat(shown, ',') .. ']}')
   call('LTRIM', K .. 'malformed', 0, 999)
   later(pending_ack, stream, entry)
 end
