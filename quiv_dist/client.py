@@ -103,9 +103,22 @@ class AsyncQuiv(Declarations):
 
     # One life -------------------------------------------------------------------------------------
 
+    @property
+    def settings(self) -> InstanceSettings:
+        """The settings as they are; what is ``None`` comes from the environment when needed."""
+        return self._settings
+
     def configure(self, **changes: Any) -> None:
-        """Change settings before the first call: how commands apply their flags."""
+        """Change settings before ``start()``: how commands apply their flags.
+
+        Raises:
+            ConfigurationError: the server or the namespace would change after a call has
+                connected, as adding a task while the application is imported does.
+
+        """
         self._settings = replace(self._settings, **changes)
+        if self._made is not None:
+            self._engine.adopt(self._settings.engine_options())
 
     @property
     def _parts(self) -> tuple[Engine, TaskCalls, JobCalls]:
@@ -165,12 +178,13 @@ class AsyncQuiv(Declarations):
         register_active(self)
         engine, tasks, _ = self._parts
         await self._io(engine.start(self._settings.roles))
-        if self._settings.roles & {"scheduler", "worker"}:
+        if_exists = self._settings.declared
+        if if_exists != "leave" and self._settings.roles & {"scheduler", "worker"}:
             for declared in self.declared_tasks():
                 await self._call(
                     tasks.add(
                         declared.func, declared.options, delay=declared.delay, run_at=None,
-                        task_id=declared.task_id, if_exists="replace", progress_callback=None,
+                        task_id=declared.task_id, if_exists=if_exists, progress_callback=None,
                     )
                 )  # fmt: skip
 
@@ -202,6 +216,15 @@ class AsyncQuiv(Declarations):
     async def stop(self, timeout: float | None = None) -> None:
         """Do what ``shutdown`` does."""
         await self.shutdown(timeout)
+
+    async def drained(self) -> None:
+        """Return when this instance's worker found its queues empty and has nothing running.
+
+        Raises:
+            ConfigurationError: this instance runs no worker.
+
+        """
+        await self._io(self._engine.drained())
 
     @property
     def is_running(self) -> bool:

@@ -20,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import quote
@@ -28,6 +29,7 @@ from quiv_dist import embedded_supervisor as supervisor
 from quiv_dist.exceptions import ConfigurationError, DatabaseInitializationError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
 STATE_DIRECTORY = ".quiv"
@@ -39,6 +41,18 @@ _MAX_SOCKET_PATH_BYTES = 100
 """`sun_path` has 108 bytes on Linux, 104 on macOS and the BSDs (unix(7), unix(4))."""
 
 _logger = logging.getLogger("Quiv")
+
+_refusals: list[str] = []
+
+
+@contextmanager
+def refusing(message: str) -> Iterator[None]:
+    """Neither start nor join a server meanwhile: ``acquire`` raises this message instead."""
+    _refusals.append(message)
+    try:
+        yield
+    finally:
+        _refusals.remove(message)
 
 
 class EmbeddedServer:
@@ -85,9 +99,12 @@ def acquire(directory: Path) -> EmbeddedServer:
         directory: the working directory; state is kept in its `.quiv/`.
 
     Raises:
-        ConfigurationError: the embedded extra is not installed, or the directory cannot be used.
+        ConfigurationError: the embedded extra is not installed, the directory cannot be used, or
+            this process refuses it.
         DatabaseInitializationError: the server does not start; the end of its log is quoted.
     """
+    if _refusals:
+        raise ConfigurationError(_refusals[-1])
     binary = _server_binary()
     state = _state_directory(directory)
     socket_path = _short_socket_path(state)

@@ -22,6 +22,11 @@ class Declarations(Submitter):
         self._handlers = handlers
         self._declared: dict[str, DeclaredTask] = {}
 
+    @property
+    def handlers(self) -> HandlerRegistry:
+        """The handlers that a worker of this instance serves."""
+        return self._handlers
+
     def declared_tasks(self) -> list[DeclaredTask]:
         """Return the tasks declared with ``@task``."""
         return list(self._declared.values())

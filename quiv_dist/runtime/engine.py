@@ -35,7 +35,12 @@ from quiv_dist.events.feed import EventFeed
 from quiv_dist.events.listener_thread import ListenerThread
 from quiv_dist.events.mainloop import MainLoop, MainLoopWork
 from quiv_dist.events.registry import ListenerRegistry
-from quiv_dist.exceptions import QuivError, RedisUnavailableError, SchedulerStoppedError
+from quiv_dist.exceptions import (
+    ConfigurationError,
+    QuivError,
+    RedisUnavailableError,
+    SchedulerStoppedError,
+)
 from quiv_dist.models import Event
 from quiv_dist.node import NodeLink, NodeRecord
 from quiv_dist.runtime.iothread import LoopThread
@@ -110,6 +115,24 @@ class Engine:
         self._lock = threading.Lock()
         self._started = False
         self._stopped = False
+
+    def adopt(self, options: EngineOptions) -> None:
+        """Go on with other options, before the start.
+
+        Raises:
+            ConfigurationError: they name another server or namespace than is in use.
+
+        """
+        old = self.options
+        if (options.redis_url, options.namespace) != (old.redis_url, old.namespace):
+            msg = (
+                f"namespace={old.namespace!r} on its own server is in use already, by a call made"
+                " while the application was imported: name server and namespace in one place, or"
+                " make that call later"
+            )
+            raise ConfigurationError(msg)
+        self.options = options
+        self.record.app, self.record.app_version = options.app, options.app_version
 
     # What calls need ------------------------------------------------------------------------------
 
@@ -248,6 +271,13 @@ class Engine:
             job_context=partial(context.job_context, self),
         )
         self.worker.start()
+
+    async def drained(self) -> None:
+        """Wait until the worker's queues are empty and nothing runs."""
+        if self.worker is None:
+            msg = "roles: this instance runs no worker"
+            raise ConfigurationError(msg)
+        await asyncio.wrap_future(self.worker_thread.submit(self.worker.drained()))
 
     async def stop(self, timeout_s: float | None) -> None:
         """Drain and end everything but the I/O thread itself."""

@@ -14,6 +14,16 @@ from quiv_dist.exceptions import SchedulerStoppedError
 T = TypeVar("T")
 
 
+def new_loop() -> asyncio.AbstractEventLoop:
+    """Return an event loop: uvloop's where it is installed."""
+    try:
+        import uvloop  # noqa: PLC0415 - an optional extra
+    except ImportError:
+        return asyncio.new_event_loop()
+    loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+    return loop
+
+
 class LoopThread:
     """Runs coroutines for callers on other threads. Daemonic: it never keeps a process alive."""
 
@@ -32,7 +42,7 @@ class LoopThread:
                 msg = "this instance was shut down"
                 raise SchedulerStoppedError(msg)
             if self._loop is None:
-                self._loop = asyncio.new_event_loop()
+                self._loop = new_loop()
                 mark_own_loop(self._loop, shared=True)
                 self._thread = threading.Thread(target=self._main, name=self._name, daemon=True)
                 self._thread.start()

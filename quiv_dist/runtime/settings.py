@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import tzinfo
+from typing import Literal
+from urllib.parse import urlsplit
 
 from quiv_dist.config import (
     DEFAULT_HISTORY_RETENTION_S,
@@ -17,13 +19,18 @@ from quiv_dist.config import (
 )
 from quiv_dist.exceptions import ConfigurationError
 from quiv_dist.runtime.engine import ROLES, EngineOptions
+from quiv_dist.store.connection import redacted
 from quiv_dist.store.keys import check_namespace
 from quiv_dist.worker.worker import WorkerOptions
 
 
 @dataclass(frozen=True)
 class InstanceSettings:
-    """The settings of an instance; what was not given comes from the environment, late."""
+    """The settings of an instance; what was not given comes from the environment, late.
+
+    ``declared`` is what ``start()`` does with declared tasks: store them all (``replace``), those
+    that are missing (``keep``), or none (``leave``).
+    """
 
     pool_size: int
     history_retention_s: int
@@ -34,6 +41,8 @@ class InstanceSettings:
     app: str | None = None
     app_version: str | None = None
     worker: WorkerOptions | None = None
+    settings: Settings = field(default_factory=Settings)
+    declared: Literal["replace", "keep", "leave"] = "replace"
 
     @classmethod
     def check(
@@ -85,17 +94,21 @@ class InstanceSettings:
 
         """
         given: object = roles
-        found = frozenset(ROLES if roles is None else roles)
+        try:
+            found = frozenset(ROLES if roles is None else roles)
+        except TypeError:
+            found = frozenset()
         if isinstance(given, str) or not found or not found <= set(ROLES):
             msg = f"roles={roles!r} is not accepted: give a set of {', '.join(map(repr, ROLES))}"
             raise ConfigurationError(msg)
         if namespace is not None:
             check_namespace(namespace)
-        if redis_url is not None and (not isinstance(redis_url, str) or "://" not in redis_url):
-            msg = f"redis_url={redis_url!r} is not accepted: give redis://, rediss:// or unix://"
-            raise ConfigurationError(msg)
         return replace(
-            self, redis_url=redis_url, namespace=namespace, roles=found, app_version=app_version
+            self,
+            redis_url=None if redis_url is None else check_url(redis_url),
+            namespace=namespace,
+            roles=found,
+            app_version=app_version,
         )
 
     def engine_options(self) -> EngineOptions:
@@ -108,5 +121,25 @@ class InstanceSettings:
             app=self.app,
             app_version=self.app_version,
             worker=self.worker or WorkerOptions(threads=self.pool_size),
-            settings=Settings(history_retention_ms=self.history_retention_s * 1000),
+            settings=replace(
+                self.settings, history_retention_ms=self.history_retention_s * 1000
+            ),
         )
+
+
+def check_url(value: object) -> str:
+    """Return the URL of a server, or raise; the message shows no password."""
+    try:
+        parts = urlsplit(value if isinstance(value, str) else "")
+        # Parsed by the property, which raises for one that is no number.
+        ends = bool(parts.path) if parts.scheme == "unix" else parts.port != 0
+        if parts.scheme in {"redis", "rediss", "unix"} and ends:
+            return str(value)
+    except ValueError:
+        pass
+    shown = redacted(value) if isinstance(value, str) else value
+    msg = (
+        f"redis_url={shown!r} is not accepted: give redis://host:port/db, rediss:// for TLS, or"
+        " unix://path"
+    )
+    raise ConfigurationError(msg)

@@ -47,6 +47,12 @@ class Consumer(Service):
         # Set while the last look found less than there was room for.
         self.drained = asyncio.Event()
 
+    async def look(self) -> None:
+        """Wait until a look, perhaps one under way, has found less than there was room for."""
+        self.drained.clear()
+        self.wake()
+        await self.drained.wait()
+
     async def tick(self) -> float | None:
         """Claim once; then wait for an entry, for a slot, or for a wake."""
         if not self._groups_made:
