@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from redis import exceptions as errors
 
+from quiv_dist.clock import monotonic_s
 from quiv_dist.config import Settings
 from quiv_dist.exceptions import ConfigurationError, RedisUnavailableError
 from quiv_dist.store.connection import is_passing, open_client, redacted, translated
@@ -91,20 +92,21 @@ class Channel:
             RedisUnavailableError: the connection broke; this object is of no use any more.
 
         """
-        try:
-            message = await self._pubsub.get_message(timeout=timeout_s)
-        except (errors.RedisError, OSError) as error:
-            raise self._failure(error) from error
-        if message is None:
-            return None
-        if message["type"] == "subscribe":
-            acknowledged = self._acknowledged.get(message["channel"].decode())
-            if acknowledged is not None:
+        deadline = None if timeout_s is None else monotonic_s() + timeout_s
+        while True:
+            left = None if deadline is None else max(0.0, deadline - monotonic_s())
+            try:
+                message = await self._pubsub.get_message(timeout=left)
+            except (errors.RedisError, OSError) as error:
+                raise self._failure(error) from error
+            if message is None:
+                return None
+            if message["type"] == "message":
+                return Message(message["channel"].decode(), message["data"])
+            # An acknowledgement, or the answer to a ping: read on, or a ping would call the next.
+            acknowledged = self._acknowledged.get((message["channel"] or b"").decode())
+            if message["type"] == "subscribe" and acknowledged is not None:
                 acknowledged.set()
-            return None
-        if message["type"] != "message":
-            return None
-        return Message(message["channel"].decode(), message["data"])
 
     async def ping(self) -> None:
         """Ask the server to answer: a dead connection shows itself as an error in ``next``."""
