@@ -190,9 +190,7 @@ def first_tick(
         ConfigurationError: both ``delay`` and ``run_at`` were given, or one is not accepted.
 
     """
-    if delay is not None and run_at is not None:
-        msg = "run_at and delay are mutually exclusive; pass one"
-        raise ConfigurationError(msg)
+    check_first(delay, run_at)
     at: int | None = None
     if run_at is not None:
         at = check_run_at(run_at)
@@ -204,6 +202,17 @@ def first_tick(
         return NextTick(None, None, None)
     at = min(at, LATEST_MS)
     return NextTick(at, at, at)
+
+
+def check_first(delay: object, run_at: object) -> None:
+    """Refuse a first run that is given twice or wrongly."""
+    if delay is not None and run_at is not None:
+        msg = f"delay={delay!r} and run_at={run_at!r} are mutually exclusive; pass one"
+        raise ConfigurationError(msg)
+    if delay is not None:
+        check_number("delay", delay, least=0)
+    if run_at is not None:
+        check_run_at(run_at)
 
 
 def check_run_at(value: object) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import socket
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
@@ -16,7 +15,7 @@ from quiv_dist.core import ids
 from quiv_dist.core.codec import Arguments, check_round_trip, decode_arguments
 from quiv_dist.core.injection import check_handler
 from quiv_dist.core.triggers import LATEST_MS, due_of, interval_trigger, next_nominal
-from quiv_dist.core.wire import TaskWire
+from quiv_dist.core.wire import TaskWire, to_ms
 from quiv_dist.exceptions import (
     ConfigurationError,
     HandlerNotRegisteredError,
@@ -27,12 +26,14 @@ from quiv_dist.exceptions import (
 )
 from quiv_dist.models import Event, Task
 from quiv_dist.runtime.engine import GONE, Engine, Reply
+from quiv_dist.runtime.kept import Kept, Ordinals
 from quiv_dist.runtime.options import (
     CHECKS,
     TaskOptions,
     check_arguments,
     check_callback,
     check_choice,
+    check_first,
     check_number,
     check_run_at,
     check_text,
@@ -41,7 +42,7 @@ from quiv_dist.runtime.options import (
 )
 from quiv_dist.store.namespace import Store
 from quiv_dist.store.partition import Partition
-from quiv_dist.store.records import NextTick, TaskRow
+from quiv_dist.store.records import NextTick, TaskReply, TaskRow
 
 IF_EXISTS = ("replace", "keep", "error")
 
@@ -61,10 +62,18 @@ class TaskCalls:
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
-        self._ordinals: Counter[tuple[str, str]] = Counter()
-        self._pinned: dict[str, tuple[TaskOptions, NextTick]] = {}
-        engine.on_registered = self.put_pinned_again
+        self._ordinals = Ordinals()
+        self._kept: dict[str, Kept] = {}
+        engine.on_registered = self.put_again
         engine.on_task_gone = self._forget
+
+    def inherit(self, parent: TaskCalls) -> None:
+        """Go on, after a fork, from what the parent process had added through this instance."""
+        self._ordinals = parent._ordinals
+        self._kept = {
+            task_id: kept for task_id, kept in parent._kept.items() if not kept.options.pinned_to
+        }
+        self._engine.progress_callbacks |= parent._engine.progress_callbacks
 
     async def _at(self, task_id: str) -> tuple[Store, Partition]:
         store = await self._engine.store()
@@ -83,28 +92,52 @@ class TaskCalls:
         task_id: str | None,
         if_exists: str,
         progress_callback: Callable[..., Any] | None,
+        declared: bool = False,
     ) -> Reply:
-        """Store a task; return its id."""
+        """Store a task; return its id. ``declared``: part of the application's own schedule."""
         engine = self._engine
         check_choice("if_exists", if_exists, IF_EXISTS)
+        check_first(delay, run_at)
+        if task_id is not None:
+            check_text("task_id", task_id)
         name = options.handler
-        task_id = self._identify(options, task_id, pinned=not name)
         if not name:
-            options = await self._pin(func, options, task_id, arguments)
-        else:
-            engine.handlers.add(func, name)
-            await engine.serve(name)
+            self._check_pinnable(func)
+        # Added before the start: what the application declares, whether it gives the id or not.
+        declared = declared or bool(name and not options.run_once and not engine.started)
+        task_id, undo = self._identify(options, task_id, declared=declared)
+        try:
+            if not name:
+                options = await self._pin(func, options, task_id, arguments)
+            else:
+                engine.handlers.add(func, name)
+                await engine.serve(name)
+            if progress_callback is not None:
+                engine.progress_callbacks[task_id] = progress_callback
+                await engine.cover(Event.JOB_PROGRESS, *GONE)
+            reply, event = await self._put(task_id, options, delay, run_at, if_exists)
+        except BaseException:
+            undo()
+            raise
+        task = await self._added(task_id, options, reply)
+        if reply.word == "KEPT" and not name:
+            undo()
+        elif declared or not name:
+            self._kept[task_id] = Kept(options, to_ms(task.next_run_at))
+        engine.logger.info(
+            "Task '%s' %s (next run at %s)", task.task_name, reply.word.lower(), task.next_run_at
+        )
+        return Reply(task_id, ((event, (task,)),))
+
+    async def _put(
+        self, task_id: str, options: TaskOptions, delay: Any, run_at: Any, if_exists: str
+    ) -> tuple[TaskReply, Event]:
         store, partition = await self._at(task_id)
-        if progress_callback is not None:
-            engine.progress_callbacks[task_id] = progress_callback
-            await engine.cover(Event.JOB_PROGRESS, *GONE)
         call = ids.new_id()
         definition = options.definition(task_id)
-        with (await engine.feed()).call(call) as echo:
+        with (await self._engine.feed()).call(call) as echo:
             while True:
                 read = (await partition.read_tasks([task_id]))[0]
-                if read is not None:
-                    definition = replace(options, owner=options.owner).definition(task_id)
                 now_ms = await store.now_ms()
                 tick = first_tick(options.trigger, task_id, now_ms, delay=delay, run_at=run_at)
                 reply = await partition.put_task(
@@ -116,36 +149,54 @@ class TaskCalls:
             if reply.word == "EXISTS":
                 msg = f"task_id={task_id!r} is taken, and if_exists='error' was given"
                 raise ConfigurationError(msg)
-            if not name:
-                self._pinned[task_id] = (options, tick)
             event = Event.TASK_UPDATED if reply.word == "REPLACED" else Event.TASK_ADDED
             echo.heard(event)
-        task = _model(reply.task, options.arguments)
-        engine.logger.info(
-            "Task '%s' %s (next run at %s)", task.task_name, reply.word.lower(), task.next_run_at
-        )
-        return Reply(task_id, ((event, (task,)),))
+        return reply, event
 
-    def _identify(self, options: TaskOptions, task_id: str | None, *, pinned: bool) -> str:
-        if task_id is not None:
-            return check_text("task_id", task_id)
-        if self._engine.started or options.run_once or pinned:
-            return ids.new_id()
-        pair = (options.task_name, options.handler)
-        ordinal = self._ordinals[pair]
-        self._ordinals[pair] += 1
-        return ids.declared_task_id(self._engine.options.namespace, *pair, ordinal)
+    async def _added(self, task_id: str, options: TaskOptions, reply: TaskReply) -> Task:
+        if reply.word == "KEPT":
+            return await self._full(task_id, reply.task)
+        return _model(reply.task, options.arguments)
 
-    async def _pin(
-        self, func: Callable[..., Any], options: TaskOptions, task_id: str, arguments: Arguments
-    ) -> TaskOptions:
+    def _identify(
+        self, options: TaskOptions, task_id: str | None, *, declared: bool
+    ) -> tuple[str, Callable[[], None]]:
+        """Return a task's id, and what undoes the changes that a call makes in this process."""
         engine = self._engine
-        if "worker" not in engine.options.roles:
+        derived: tuple[str, str, int] | None = None
+        if task_id is None and declared:
+            pair = (options.task_name, options.handler)
+            derived = (*pair, self._ordinals.take(*pair))
+            task_id = ids.declared_task_id(engine.options.namespace, *derived)
+        found = task_id or ids.new_id()
+        name = f"pinned:{found}"
+        handler = engine.handlers.get(name)
+        callback = engine.progress_callbacks.get(found)
+
+        def undo() -> None:
+            if derived is not None:
+                # Made again, the call must mean the same task.
+                self._ordinals.give_back(*derived)
+            engine.handlers.restore(name, handler)
+            if callback is None:
+                engine.progress_callbacks.pop(found, None)
+            else:
+                engine.progress_callbacks[found] = callback
+
+        return found, undo
+
+    def _check_pinnable(self, func: Callable[..., Any]) -> None:
+        if "worker" not in self._engine.options.roles:
             msg = (
                 f"{func!r} has no importable name and would be pinned to this process, which has no"
                 " worker role: use a function at the top level of a module, or roles with 'worker'"
             )
             raise HandlerRegistrationError(msg)
+
+    async def _pin(
+        self, func: Callable[..., Any], options: TaskOptions, task_id: str, arguments: Arguments
+    ) -> TaskOptions:
+        engine = self._engine
         name = f"pinned:{task_id}"
         engine.handlers.pin(func, name, *arguments)
         node = await engine.link()
@@ -156,15 +207,26 @@ class TaskCalls:
         )  # fmt: skip
         return replace(options, handler=name, queue=f"@{node.id}", pinned_to=node.id)
 
-    async def put_pinned_again(self) -> None:
-        """Store pinned tasks that the server lost: flushed, or restarted without its data."""
-        for task_id, (options, tick) in list(self._pinned.items()):
-            _, partition = await self._at(task_id)
-            if (await partition.read_tasks([task_id]))[0] is None:
-                await partition.put_task(
-                    task_id, options.definition(task_id), tick, if_exists="keep", read=None,
-                    incarnation=ids.new_id(), call="",
-                )  # fmt: skip
+    async def put_again(self) -> None:
+        """Store what the server lost: flushed, or restarted without its data.
+
+        That is what this process pinned, and the application's own schedule. The grid of an
+        interval stays where it was; what was due meanwhile is not made up.
+        """
+        for task_id, kept in list(self._kept.items()):
+            store, partition = await self._at(task_id)
+            if (await partition.read_tasks([task_id]))[0] is not None:
+                continue
+            reply = await partition.put_task(
+                task_id, kept.options.definition(task_id),
+                kept.tick(task_id, await store.now_ms()), if_exists="keep", read=None,
+                incarnation=ids.new_id(), call="",
+            )  # fmt: skip
+            if reply.word == "CREATED":
+                self._engine.logger.warning(
+                    "Task '%s' was lost by the server and is stored again",
+                    kept.options.task_name,
+                )
 
     # Change ---------------------------------------------------------------------------------------
 
@@ -199,7 +261,10 @@ class TaskCalls:
             if reply.word == "GONE":
                 raise _not_found(task_id)
             if reply.word == "OK":
-                return _model(reply.task, options.arguments)
+                task = _model(reply.task, options.arguments)
+                if task_id in self._kept:
+                    self._kept[task_id] = Kept(options, to_ms(task.next_run_at))
+                return task
 
     def _changed(
         self, row: TaskRow, changes: dict[str, Any], now_ms: int
@@ -291,8 +356,9 @@ class TaskCalls:
                     if nominal is not None:
                         tick = NextTick(nominal, due_of(trigger, task_id, nominal), None)
                 reply = await partition.resume_task(
-                    task_id, delay_ms=delay_ms, tick=tick, call=call
-                )
+                    task_id, delay_ms=delay_ms, tick=tick, call=call,
+                    revision="" if tick is None else row.revision,
+                )  # fmt: skip
                 if reply.word != "STALE":
                     break
             if reply.word == "GONE":
@@ -322,7 +388,7 @@ class TaskCalls:
 
     def _forget(self, task_id: str) -> None:
         self._engine.progress_callbacks.pop(task_id, None)
-        if self._pinned.pop(task_id, None) is not None:
+        if self._kept.pop(task_id, None) is not None:
             self._engine.handlers.remove(f"pinned:{task_id}")
 
     async def run_now(self, task_id: str) -> Reply:

@@ -96,13 +96,19 @@ class HandlerRegistry:
     ) -> None:
         """Register a handler with arguments of its own, or give it others."""
         handler = replace(_new(func, name, "auto"), decoder=PinnedArguments(args, kwargs))
-        with self._lock:
-            self._handlers[name] = handler
+        self.restore(name, handler)
 
     def remove(self, name: str) -> None:
         """Forget a handler, as when the last task of a pinned one is gone; unknown is ignored."""
+        self.restore(name, None)
+
+    def restore(self, name: str, handler: Handler | None) -> None:
+        """Put back what ``get`` returned before a change that was not accepted."""
         with self._lock:
-            self._handlers.pop(name, None)
+            if handler is None:
+                self._handlers.pop(name, None)
+            else:
+                self._handlers[name] = handler
             self._count_kinds()
 
     def get(self, name: str) -> Handler | None:
