@@ -9,6 +9,7 @@ import asyncio
 import logging
 import os
 from collections.abc import Callable, Coroutine, Iterable, Sequence
+from concurrent.futures import CancelledError as FutureCancelledError
 from contextvars import ContextVar
 from dataclasses import replace
 from datetime import datetime, tzinfo
@@ -20,8 +21,9 @@ from quiv_dist.config import (
     QuivConfig,
 )
 from quiv_dist.context import register_active, unregister_active
-from quiv_dist.events.mainloop import MainLoop, MainLoopWork
+from quiv_dist.events.mainloop import MainLoop, MainLoopWork, is_shared_loop, running_loop
 from quiv_dist.events.registry import ListenerRegistry
+from quiv_dist.exceptions import SchedulerStoppedError
 from quiv_dist.models import Event, Job, QuivStats, Task
 from quiv_dist.runtime.declared import Declarations
 from quiv_dist.runtime.engine import Engine, Reply
@@ -96,6 +98,7 @@ class AsyncQuiv(Declarations):
         super().__init__(HandlerRegistry())
         self._logger: Any = logger or logging.getLogger("Quiv")
         self._main_loop = MainLoop(main_loop)
+        self._main_loop_given = main_loop is not None
         self._listeners = ListenerRegistry()
         self._made: tuple[Engine, TaskCalls, JobCalls] | None = None
         for handler in handlers:
@@ -125,11 +128,16 @@ class AsyncQuiv(Declarations):
         made = self._made
         # After a fork: threads, connections and node id are made anew.
         if made is None or made[0].pid != os.getpid():
+            if made is not None and not self._main_loop_given:
+                # The parent's loop is copied as it was, and runs in the parent only.
+                self._main_loop = MainLoop()
             engine = Engine(
                 self._settings.engine_options(), self._handlers, self._listeners,
                 self._main_loop, self._logger,
             )  # fmt: skip
             tasks = TaskCalls(engine)
+            if made is not None:
+                tasks.inherit(made[1])
             made = self._made = (engine, tasks, JobCalls(engine))
         return made
 
@@ -147,11 +155,19 @@ class AsyncQuiv(Declarations):
 
     async def _io(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the I/O loop and wait for it, as the caller's thread can."""
-        future = self._engine.submit(coroutine)
-        if _BLOCKING.get():
-            found: T = future.result()
-            return found
-        return await asyncio.wrap_future(future)
+        engine = self._engine
+        future = engine.submit(coroutine)
+        try:
+            if _BLOCKING.get():
+                found: T = future.result()
+                return found
+            return await asyncio.wrap_future(future)
+        except (FutureCancelledError, asyncio.CancelledError):
+            # Either this call was cancelled, or the loop that made it has ended under it.
+            if engine.stopped and future.cancelled() and not _cancelling():
+                msg = "this instance was shut down before the call had ended"
+                raise SchedulerStoppedError(msg) from None
+            raise
 
     async def _call(self, coroutine: Coroutine[Any, Any, Reply]) -> Any:
         """Make a call, and tell this process's listeners on the caller's thread what it did."""
@@ -168,16 +184,21 @@ class AsyncQuiv(Declarations):
             RuntimeError: on one of quiv-dist's own loops, which must not be blocked.
 
         """
+        try:
+            refuse_on_own_loop("this call")
+        except RuntimeError:
+            coroutine.close()
+            raise
         return run_blocking(coroutine)
 
     # Life -----------------------------------------------------------------------------------------
 
     async def start(self) -> None:
         """Run this instance's roles, and store the tasks it declares."""
-        self._main_loop.adopt()
-        register_active(self)
         engine, tasks, _ = self._parts
+        self._main_loop.adopt()
         await self._io(engine.start(self._settings.roles))
+        register_active(self)
         if_exists = self._settings.declared
         if if_exists != "leave" and self._settings.roles & {"scheduler", "worker"}:
             for declared in self.declared_tasks():
@@ -185,6 +206,7 @@ class AsyncQuiv(Declarations):
                     tasks.add(
                         declared.func, declared.options, delay=declared.delay, run_at=None,
                         task_id=declared.task_id, if_exists=if_exists, progress_callback=None,
+                        declared=True,
                     )
                 )  # fmt: skip
 
@@ -544,6 +566,28 @@ class AsyncQuiv(Declarations):
     async def remove_listener(self, event: Event, callback: Callable[..., Any]) -> None:
         """Take one registration of ``callback`` away; an unknown one is ignored."""
         self._listeners.remove(event, callback)
+
+
+def refuse_on_own_loop(what: str) -> None:
+    """Refuse to block one of quiv-dist's own loops, on which other work waits.
+
+    Raises:
+        RuntimeError: the calling thread runs one.
+
+    """
+    loop = running_loop()
+    if loop is not None and is_shared_loop(loop):
+        msg = (
+            f"{what} would block one of quiv-dist's own event loops: use AsyncQuiv there (await"
+            " the call), or add the task so that its handler runs in a thread or isolated"
+        )
+        raise RuntimeError(msg)
+
+
+def _cancelling() -> bool:
+    """Tell whether the task that runs here was asked to cancel."""
+    task = asyncio.current_task() if running_loop() is not None else None
+    return task is not None and task.cancelling() > 0
 
 
 def run_blocking(coroutine: Coroutine[Any, Any, T]) -> T:

@@ -14,9 +14,8 @@ from datetime import tzinfo
 from functools import wraps
 from typing import Any, Concatenate, Literal, ParamSpec, TypeVar
 
-from quiv_dist.client import AsyncQuiv, run_blocking
+from quiv_dist.client import AsyncQuiv, refuse_on_own_loop, run_blocking
 from quiv_dist.config import DEFAULT_HISTORY_RETENTION_S, DEFAULT_POOL_SIZE, QuivConfig
-from quiv_dist.events.mainloop import is_shared_loop, running_loop
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -34,13 +33,7 @@ def _blocking(
 
     @wraps(method)
     def call(self: Quiv, /, *args: P.args, **kwargs: P.kwargs) -> T:
-        loop = running_loop()
-        if loop is not None and is_shared_loop(loop):
-            msg = (
-                f"Quiv.{method.__name__}() would block one of quiv-dist's own event loops: use"
-                " AsyncQuiv there, or add the task so that its handler runs in a thread"
-            )
-            raise RuntimeError(msg)
+        refuse_on_own_loop(f"Quiv.{method.__name__}()")
         return run_blocking(method(self.asynchronous, *args, **kwargs))
 
     # `wraps` leads inspection to what it wraps, which is a coroutine function; this is none.

@@ -20,6 +20,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
@@ -248,7 +249,10 @@ class Engine:
             self.record.queues = (f"@{self.record.id}", *self.options.worker.queues)
         if roles & {"worker", "scheduler"}:
             await self._announce()
-        kinds = self.listeners.kinds()
+        kinds = set(self.listeners.kinds())
+        if self.progress_callbacks:
+            # Those of the parent process, after a fork: nobody has subscribed for them here.
+            kinds |= {Event.JOB_PROGRESS, *GONE}
         if kinds:
             await self.cover(*kinds)
         if "worker" in roles:
@@ -327,7 +331,14 @@ class Engine:
             worker.wake()
         if self.on_registered is not None and not self._stopped:
             with suppress(QuivError, RuntimeError):
-                self.submit(self.on_registered())
+                self.submit(self.on_registered()).add_done_callback(self._judge_registered)
+
+    def _judge_registered(self, done: Future[None]) -> None:
+        error = None if done.cancelled() else done.exception()
+        if error is not None:
+            self.logger.error(
+                "tasks that the server had lost could not be stored again: %s", error
+            )
 
     def _deliver(self, envelope: Envelope) -> None:
         """Pass an event from the feed on to the listener thread."""

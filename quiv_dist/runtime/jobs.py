@@ -39,6 +39,11 @@ class JobQuery:
         if self.order_by not in _ORDERS:
             msg = f"order_by={self.order_by!r} is not accepted: give one of {_ORDERS}"
             raise ConfigurationError(msg)
+        bounds: dict[str, object] = {"since": self.since, "until": self.until}
+        for name, value in bounds.items():
+            if value is not None and not isinstance(value, datetime):
+                msg = f"{name}={value!r} is not accepted: give a datetime (a naive one is UTC)"
+                raise ConfigurationError(msg)
 
     def wants(self, job: Job) -> bool:
         """Tell whether a job matches."""

@@ -114,8 +114,9 @@ class InstanceSettings:
     def engine_options(self) -> EngineOptions:
         """Return what an engine needs, with the environment filling what was not given."""
         namespace = self.namespace or os.environ.get("QUIV_NAMESPACE") or DEFAULT_NAMESPACE
+        url = self.redis_url or os.environ.get("QUIV_REDIS_URL") or None
         return EngineOptions(
-            redis_url=self.redis_url or os.environ.get("QUIV_REDIS_URL") or None,
+            redis_url=None if url is None else check_url(url),
             namespace=check_namespace(namespace),
             roles=self.roles,
             app=self.app,
@@ -137,7 +138,11 @@ def check_url(value: object) -> str:
             return str(value)
     except ValueError:
         pass
-    shown = redacted(value) if isinstance(value, str) else value
+    try:
+        shown = redacted(value) if isinstance(value, str) else value
+    except ValueError:
+        # What cannot be taken apart may have a password anywhere.
+        shown = f"{str(value).partition(':')[0]}://..."
     msg = (
         f"redis_url={shown!r} is not accepted: give redis://host:port/db, rediss:// for TLS, or"
         " unix://path"

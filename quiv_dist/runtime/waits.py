@@ -26,6 +26,7 @@ class Waits:
         self._jobs: dict[str, list[Future[Job]]] = defaultdict(list)
         self._tasks: dict[str, list[Future[Job]]] = defaultdict(list)
         self._runs: dict[str, list[Future[Job]]] = defaultdict(list)
+        self._over: Exception | None = None
 
     def for_job(self, job_id: str) -> Future[Job]:
         """Return a future of the end of a job."""
@@ -74,8 +75,9 @@ class Waits:
             _reject(future, error)
 
     def fail_all(self, error: Exception) -> None:
-        """Tell everybody that nothing will come any more."""
+        """Tell everybody, and whoever asks later, that nothing will come any more."""
         with self._lock:
+            self._over = error
             tables = (self._jobs, self._tasks, self._runs)
             futures = [item for table in tables for found in table.values() for item in found]
             for table in tables:
@@ -86,6 +88,9 @@ class Waits:
     def _add(self, table: dict[str, list[Future[Job]]], key: str) -> Future[Job]:
         future: Future[Job] = Future()
         with self._lock:
+            # Checked under the lock: who comes after fail_all() took the tables is told here.
+            if self._over is not None:
+                raise self._over
             table[key].append(future)
         return future
 
