@@ -274,7 +274,8 @@ class Partition:
                     end.delivery,
                     end.outcome,
                     f"{end.duration_ms:.3f}",
-                    end.error,
+                    # A file name that is no text may be in it, as surrogates.
+                    end.error.encode("utf-8", "backslashreplace"),
                     retry_id,
                     delay_ms,
                     end.result,

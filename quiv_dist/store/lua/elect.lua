@@ -9,7 +9,10 @@ local node, lease = ARGV[1], tonumber(ARGV[2])
 local key = K .. 'leader'
 local stored = call('HMGET', key, 'holder', 'until', 'taken_over')
 local holder, lease_end = stored[1] or '', tonumber(stored[2] or 0)
-local deposed = holder ~= '' and lease_end > NOW
+-- A node that asks does not know that it leads: the reply was lost. It gets a new term, which
+-- fences whatever it had under way in the old one.
+local own = string.sub(holder, 1, #node + 1) == node .. '|'
+local deposed = holder ~= '' and lease_end > NOW and not own
 if deposed and (ARGV[3] ~= holder or NOW - tonumber(stored[3] or 0) < lease) then
   return { '0', holder, int(lease_end), NOW_TEXT }
 end
