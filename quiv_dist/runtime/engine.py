@@ -44,7 +44,7 @@ from quiv_dist.exceptions import (
 )
 from quiv_dist.models import Event
 from quiv_dist.node import NodeLink, NodeRecord
-from quiv_dist.runtime.iothread import LoopThread
+from quiv_dist.runtime.iothread import LoopThread, new_isolated_loop
 from quiv_dist.runtime.waits import Waits
 from quiv_dist.scheduler.scheduler import Scheduler
 from quiv_dist.store.namespace import Store
@@ -273,6 +273,7 @@ class Engine:
             self.options.worker,
             self.logger,
             job_context=partial(context.job_context, self),
+            new_loop=new_isolated_loop,
         )
         self.worker.start()
 

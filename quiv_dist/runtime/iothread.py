@@ -24,6 +24,13 @@ def new_loop() -> asyncio.AbstractEventLoop:
     return loop
 
 
+def new_isolated_loop() -> asyncio.AbstractEventLoop:
+    """Return the loop of one isolated run; it never counts as the application's main loop."""
+    loop = asyncio.new_event_loop()
+    mark_own_loop(loop, shared=False)
+    return loop
+
+
 class LoopThread:
     """Runs coroutines for callers on other threads. Daemonic: it never keeps a process alive."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -57,6 +57,7 @@ class Worker:
         logger: logging.Logger,
         *,
         job_context: JobContextFactory,
+        new_loop: Callable[[], asyncio.AbstractEventLoop],
     ) -> None:
         self._loop = asyncio.get_running_loop()
         self._store = store
@@ -75,6 +76,7 @@ class Worker:
             logger=logger,
             on_ended=self._ended,
             job_context=job_context,
+            new_loop=new_loop,
         )
         self._finisher = Finisher(store, node, logger)
         self._consumer = Consumer(
@@ -88,9 +90,9 @@ class Worker:
         return len(self._deliveries)
 
     def streams(self) -> Sequence[tuple[str, str]]:
-        """Return the (queue, priority) pairs this worker reads, in order: priority first."""
+        """Return the (queue, priority) pairs this worker reads: queues in the order given."""
         queues = self._options.queues
-        pairs = [(queue, priority) for priority in PRIORITIES for queue in queues]
+        pairs = [(queue, priority) for queue in queues for priority in PRIORITIES]
         return [(f"@{self._node.id}", "normal"), *pairs]
 
     def start(self) -> None:
@@ -99,12 +101,18 @@ class Worker:
         self._consumer.start()
 
     async def drained(self) -> None:
-        """Wait until the streams are empty and nothing runs."""
-        await self._consumer.drained.wait()
-        while self._deliveries:
+        """Wait until the streams are empty and nothing runs.
+
+        What the last job enqueued counts, so only a look that began after its end was recorded
+        is believed. The look under way may be older: two more are taken.
+        """
+        while True:
             await self._idle.wait()
             await self._finisher.flushed()
-            await self._consumer.drained.wait()
+            for _ in range(2):
+                await self._consumer.look()
+            if not self._deliveries:
+                return
 
     async def stop(self, grace_s: float) -> None:
         """Drain: claim no more, ask handlers to stop, wait, hand back what outlasts the grace."""
@@ -183,6 +191,9 @@ class Worker:
             self._idle.set()
         self._consumer.wake()
         claimed = delivery.claimed
+        if ended.outcome == "handback" and claimed.handler.startswith("pinned:"):
+            # Nobody else can run it: its handler goes with this process.
+            ended = ended._replace(outcome="cancelled")
         finish = Finish(
             claimed.job_id, claimed.entry, claimed.delivery, ended.outcome, ended.duration_ms,
             ended.error, self._retry(claimed, execution.spec, ended), ended.result,
