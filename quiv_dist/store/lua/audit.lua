@@ -33,6 +33,9 @@ for i = 2, #ARGV do
     if task.state == 'active' and task.due ~= '' and not score then
       call('ZADD', K .. 'due', task.due, 't:' .. id)
       report(id, 'due time missing from the due set')
+    elseif task.state == 'active' and task.due ~= '' and score ~= task.due then
+      call('ZADD', K .. 'due', task.due, 't:' .. id)
+      report(id, 'in the due set at another time')
     elseif task.state == 'active' and task.due == '' and task.live == 0 then
       local nominal = int(math.max(NOW, tonumber(task.last) + 1))
       arm(id, task, nominal, nominal)
