@@ -48,6 +48,7 @@ from quiv_dist.runtime.iothread import LoopThread, new_isolated_loop
 from quiv_dist.runtime.waits import Waits
 from quiv_dist.scheduler.scheduler import Scheduler
 from quiv_dist.store.namespace import Store
+from quiv_dist.store.probe import Role, probe
 from quiv_dist.worker.registry import HandlerRegistry
 from quiv_dist.worker.worker import Worker, WorkerOptions
 
@@ -55,6 +56,8 @@ T = TypeVar("T")
 # What says that a task will have no further run.
 GONE = (Event.TASK_ENDED, Event.TASK_REMOVED)
 ROLES = ("scheduler", "worker", "listener")
+# These need more of the server than every instance does.
+PROBED: tuple[Role, ...] = ("scheduler", "worker")
 
 
 @dataclass(frozen=True)
@@ -165,7 +168,7 @@ class Engine:
         async with self._connecting:
             if self._store is None:
                 store = await self._new_store()
-                await store.open()
+                await store.open(role="client")
                 self._store = store
             return self._store
 
@@ -241,6 +244,7 @@ class Engine:
         if self._started:
             return
         store = await self.store()
+        await self._probe(store, roles)
         self.record.roles = tuple(role for role in ROLES if role in roles)
         if "worker" in roles:
             self.record.handlers = tuple(self.handlers.names())
@@ -261,6 +265,12 @@ class Engine:
             self.scheduler = Scheduler(store, node, self.logger)
             self.scheduler.start()
         self._started = True
+
+    async def _probe(self, store: Store, roles: frozenset[str]) -> None:
+        """Try what the roles need, before anything of this instance is on the store."""
+        for role in PROBED:
+            if role in roles:
+                await probe(store, role)
 
     async def _start_worker(self, node: NodeLink) -> None:
         store = await self._new_store()

@@ -66,6 +66,7 @@ CATALOGUE: tuple[Key, ...] = (
     Key("call:.+", "string", "TTL 1 min", "writes of users", "the same, sent again", "its reply"),
     Key("log", "stream", "bytes and age", "all", "subscribers", "events"),
     Key("logstate", "hash", "never", "all", "all", "newest event ids, bytes written"),
+    Key("probe:.+", "string", "TTL 1 min", "probe", "probe", "tried at start-up, then removed"),
 )
 
 _TYPES = [(re.compile(key.pattern), key) for key in CATALOGUE]

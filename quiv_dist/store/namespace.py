@@ -26,6 +26,7 @@ from quiv_dist.store.channels import Channel
 from quiv_dist.store.connection import execute, open_client, redacted, translated, until_answered
 from quiv_dist.store.keys import Keys, check_namespace
 from quiv_dist.store.partition import Partition
+from quiv_dist.store.probe import Role, probe
 from quiv_dist.store.reads import Reads
 
 _LEAST_VERSION = (6, 2)
@@ -68,16 +69,19 @@ class Store:
 
     # Life ---------------------------------------------------------------------------------------
 
-    async def open(self, *, timeout_s: float | None = None) -> None:
-        """Connect, check the server and the schema stamp.
+    async def open(self, *, role: Role | None = None, timeout_s: float | None = None) -> None:
+        """Connect, check the server and the schema stamp; with ``role``, what it may do there.
 
         Raises:
             RedisUnavailableError: no answer within ``timeout_s`` (``command_timeout_s``).
-            ConfigurationError: the server refuses us, is too old, or is a read-only replica.
+            ConfigurationError: the server refuses us or something that ``role`` needs, is too
+                old, or is a read-only replica.
             SchemaVersionError: the namespace was written by an unsupported version.
 
         """
         limit = self.settings.command_timeout_s if timeout_s is None else timeout_s
+        if role is not None:
+            await probe(self, role, timeout_s=limit)
         await until_answered(self._check_server, self.settings, self.url, limit)
         await self._open_namespace(limit)
         self._opened = True

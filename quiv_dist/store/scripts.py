@@ -12,8 +12,8 @@ from redis.exceptions import NoScriptError
 
 from quiv_dist.store.connection import execute
 
-# These run without the prelude: they make the record that it needs.
-_STANDALONE = frozenset({"open_namespace"})
+# These run without the prelude: before there is the record that it needs.
+_STANDALONE = frozenset({"open_namespace", "probe"})
 
 
 @cache
