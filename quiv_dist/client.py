@@ -121,7 +121,7 @@ class AsyncQuiv(Declarations):
         """
         self._settings = replace(self._settings, **changes)
         if self._made is not None:
-            self._engine.adopt(self._settings.engine_options())
+            self.engine.adopt(self._settings.engine_options())
 
     @property
     def _parts(self) -> tuple[Engine, TaskCalls, JobCalls]:
@@ -142,7 +142,8 @@ class AsyncQuiv(Declarations):
         return made
 
     @property
-    def _engine(self) -> Engine:
+    def engine(self) -> Engine:
+        """What this instance is made of, for the commands and other views of a running one."""
         return self._parts[0]
 
     @property
@@ -155,7 +156,7 @@ class AsyncQuiv(Declarations):
 
     async def _io(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine on the I/O loop and wait for it, as the caller's thread can."""
-        engine = self._engine
+        engine = self.engine
         future = engine.submit(coroutine)
         try:
             if _BLOCKING.get():
@@ -174,7 +175,7 @@ class AsyncQuiv(Declarations):
         self._main_loop.resolve()
         reply = await self._io(coroutine)
         for event, payload in reply.events:
-            self._engine.dispatcher.dispatch(event, *payload)
+            self.engine.dispatcher.dispatch(event, *payload)
         return reply.value
 
     def call_blocking(self, coroutine: Coroutine[Any, Any, T]) -> T:
@@ -223,7 +224,7 @@ class AsyncQuiv(Declarations):
 
         """
         unregister_active(self)
-        engine = self._engine
+        engine = self.engine
         if _BLOCKING.get():
             engine.shut_down(timeout)
         else:
@@ -246,21 +247,21 @@ class AsyncQuiv(Declarations):
             ConfigurationError: this instance runs no worker.
 
         """
-        await self._io(self._engine.drained())
+        await self._io(self.engine.drained())
 
     @property
     def is_running(self) -> bool:
         """Whether ``start()`` was called and ``shutdown()`` was not. Reads no Redis."""
-        return self._made is not None and self._engine.started
+        return self._made is not None and self.engine.started
 
     @property
     def is_ready(self) -> bool:
         """Whether this instance also is connected and registered now. Reads no Redis."""
-        return self._made is not None and self._engine.ready
+        return self._made is not None and self.engine.ready
 
     def pending_main_loop_work(self) -> int:
         """Return how many ``run_on_main`` calls of this process have not finished."""
-        return self._engine.main_loop_work.pending()
+        return self.engine.main_loop_work.pending()
 
     @property
     def main_loop(self) -> MainLoop:
@@ -270,7 +271,7 @@ class AsyncQuiv(Declarations):
     @property
     def main_loop_work(self) -> MainLoopWork:
         """What was handed to it."""
-        return self._engine.main_loop_work
+        return self.engine.main_loop_work
 
     @property
     def logger(self) -> logging.Logger:
@@ -558,7 +559,7 @@ class AsyncQuiv(Declarations):
         """
         self._listeners.add(event, callback, task_name=task_name)
         try:
-            await self._io(self._engine.cover(event))
+            await self._io(self.engine.cover(event))
         except BaseException:
             self._listeners.remove(event, callback)
             raise

@@ -42,17 +42,17 @@ _MAX_SOCKET_PATH_BYTES = 100
 
 _logger = logging.getLogger("Quiv")
 
-_refusals: list[str] = []
+_refusals: list[Exception] = []
 
 
 @contextmanager
-def refusing(message: str) -> Iterator[None]:
-    """Neither start nor join a server meanwhile: ``acquire`` raises this message instead."""
-    _refusals.append(message)
+def refusing(error: Exception) -> Iterator[None]:
+    """Neither start nor join a server meanwhile: ``acquire`` raises this error instead."""
+    _refusals.append(error)
     try:
         yield
     finally:
-        _refusals.remove(message)
+        _refusals.remove(error)
 
 
 class EmbeddedServer:
@@ -99,12 +99,11 @@ def acquire(directory: Path) -> EmbeddedServer:
         directory: the working directory; state is kept in its `.quiv/`.
 
     Raises:
-        ConfigurationError: the embedded extra is not installed, the directory cannot be used, or
-            this process refuses it.
+        ConfigurationError: the embedded extra is not installed, or the directory cannot be used.
         DatabaseInitializationError: the server does not start; the end of its log is quoted.
     """
     if _refusals:
-        raise ConfigurationError(_refusals[-1])
+        raise _refusals[-1]
     binary = _server_binary()
     state = _state_directory(directory)
     socket_path = _short_socket_path(state)
