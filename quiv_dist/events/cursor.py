@@ -80,7 +80,7 @@ class Gap:
     Attributes:
         start: The id after which reading began.
         cursor: The last id read.
-        target: The id with which reading ends.
+        target: The id that reading must reach; the page that does may go beyond it.
         newest: For each kind that was behind, the id it must reach.
         first: The first id found.
         latest: The first id of the newest page that was not empty.
@@ -95,9 +95,9 @@ class Gap:
     latest: EventId | None = None
     told: EventId = START
 
-    def bounds(self) -> tuple[str, str]:
-        """Return the id after which to read next, and the last id to read."""
-        return format_id(self.cursor), format_id(self.target)
+    def read_after(self) -> str:
+        """Return the id after which to read the next page."""
+        return format_id(self.cursor)
 
 
 class LogCursor:
@@ -266,7 +266,7 @@ class LogCursor:
             if last is not None and last < newest:
                 self._last[kind] = newest
                 lost = max(lost, newest)
-        self._confirmed = max(self._confirmed, gap.target)
+        self._confirmed = max(self._confirmed, gap.target, gap.cursor)
         self.gap = None
         if lost > START and lost >= gap.told:
             goes_on = gap.latest is not None and gap.latest > lost

@@ -290,7 +290,7 @@ class EventFeed(Service):
     async def _read_page(self, log: _Log) -> None:
         gap = log.cursor.gap
         assert gap is not None
-        page = await log.reads.log_after(*gap.bounds())
+        page = await log.reads.log_after(gap.read_after())
         for item in log.cursor.read(page, more=len(page) == LOG_PAGE):
             if isinstance(item, Lost):
                 self._report(log, item)
@@ -344,7 +344,8 @@ class EventFeed(Service):
         assert subscription is not None
         if now_s < self._look_at_s:
             return self._look_at_s - now_s
-        dead = subscription.heard_s < self._pinged_s
+        answered = subscription.heard_s >= self._pinged_s
+        dead = not answered and now_s - self._pinged_s >= _SECOND_LOOK_S
         behind = False
         for log in self._logs:
             state = await log.reads.state()
@@ -357,19 +358,18 @@ class EventFeed(Service):
                 behind = True
             else:
                 log.cursor.confirm(state)
-        if dead:
+        if dead and not subscription.has_messages:
             self.logger.warning(
                 "%s: the subscription had died silently; opening it anew", self.name
             )
             await self._disconnect()
             return 0.0
-        await subscription.ping()
-        self._pinged_s = monotonic_s()
-        wait_s = self.settings.log_check_s
-        if behind:
-            # It may be on its way.
-            wait_s = min(wait_s, _SECOND_LOOK_S)
-        self._look_at_s = self._pinged_s + wait_s
+        if answered:
+            await subscription.ping()
+            self._pinged_s = monotonic_s()
+        # What is behind may be on its way.
+        wait_s = _SECOND_LOOK_S if behind else self.settings.log_check_s
+        self._look_at_s = monotonic_s() + wait_s
         return 0.0 if any(log.doubt for log in self._logs) else wait_s
 
     # Delivering ---------------------------------------------------------------------------------

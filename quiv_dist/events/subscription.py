@@ -76,6 +76,11 @@ class Subscription:
         if self._reader is not None and self._reader.done():
             self._reader.result()
 
+    @property
+    def has_messages(self) -> bool:
+        """Whether messages wait."""
+        return bool(self._messages)
+
     def take(self, most: int) -> list[Message]:
         """Return the oldest messages, at most so many."""
         return [self._messages.popleft() for _ in range(min(most, len(self._messages)))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from contextlib import asynccontextmanager, suppress
+from dataclasses import replace
 from itertools import count
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 DEADLINE_S = 20.0
 QUICK = Settings(command_timeout_s=2.0, connect_timeout_s=2.0, log_check_s=0.2, backoff_most_s=0.2)
+# A feed that never looks by itself: what it notices, a message has told it.
+NEVER_LOOKS = replace(QUICK, log_check_s=3_600.0)
 LOGGER = logging.getLogger("Quiv")
 
 
@@ -166,7 +169,9 @@ class Wire:
         self._server: asyncio.Server | None = None
         self._port = 0
         self._subscribed: set[asyncio.StreamWriter] = set()
-        self._mute: set[asyncio.StreamWriter] = set()
+        # Chunks to a client that hold these bytes are swallowed; all hold b"".
+        self._mute: dict[asyncio.StreamWriter, bytes] = {}
+        self._swallowed = asyncio.Event()
         self.subscriptions = 0
 
     @property
@@ -186,10 +191,17 @@ class Wire:
             link.cancel()
         await asyncio.gather(*self._links, return_exceptions=True)
 
-    def mute(self) -> None:
-        """From now on, what the server sends over today's subscribing connections is lost."""
+    def mute(self, holding: bytes = b"") -> None:
+        """From now on, what subscribers of today are sent, if it holds these bytes, is lost."""
         assert self._subscribed
-        self._mute |= self._subscribed
+        self._swallowed.clear()
+        self._mute |= dict.fromkeys(self._subscribed, holding)
+
+    async def unmute_after_a_loss(self) -> None:
+        """Pass everything on again, when something was lost."""
+        async with asyncio.timeout(DEADLINE_S):
+            await self._swallowed.wait()
+        self._mute.clear()
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         task = asyncio.current_task()
@@ -228,9 +240,11 @@ class Wire:
                 if of_client is not None and b"SUBSCRIBE" in data:
                     self._subscribed.add(of_client)
                     self.subscriptions += 1
-                if sink not in self._mute:
-                    sink.write(data)
-                    await sink.drain()
+                if sink in self._mute and self._mute[sink] in data:
+                    self._swallowed.set()
+                    continue
+                sink.write(data)
+                await sink.drain()
 
 
 @asynccontextmanager

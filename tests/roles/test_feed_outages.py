@@ -11,7 +11,7 @@ from quiv_dist.events.feed import EventFeed
 from quiv_dist.exceptions import RedisUnavailableError
 from quiv_dist.models import Event
 from quiv_dist.store.namespace import Store
-from tests.roles.feeds import LOGGER, QUICK, Heard, feeding, producing, wired
+from tests.roles.feeds import LOGGER, NEVER_LOOKS, QUICK, Heard, feeding, producing, wired
 from tests.servers import oldest_redis_binary
 
 if TYPE_CHECKING:
@@ -77,6 +77,38 @@ async def test_a_subscription_that_died_silently_is_replaced(
         await heard.task("after")
         assert heard.tasks() == ["before", "unheard", "after"]
         assert heard.gaps() == []
+
+
+async def test_a_connection_that_answers_and_brings_no_events_is_replaced(
+    redis_url: str, namespace: str
+) -> None:
+    async with (
+        wired(redis_url) as wire,
+        producing(redis_url, namespace) as producer,
+        feeding(wire.url, namespace, *ADDED) as (_, heard),
+    ):
+        wire.mute(holding=b"message")
+        names = await producer.add_tasks("unheard", 3)
+        await heard.task("unheard2")
+        assert wire.subscriptions == 2
+        assert heard.tasks() == names
+
+
+async def test_an_event_that_follows_a_lost_message_brings_it_from_the_log(
+    redis_url: str, namespace: str
+) -> None:
+    async with (
+        wired(redis_url) as wire,
+        producing(redis_url, namespace) as producer,
+        feeding(wire.url, namespace, *ADDED, settings=NEVER_LOOKS) as (_, heard),
+    ):
+        wire.mute(holding=b"message")
+        await producer.add_task("unheard")
+        await wire.unmute_after_a_loss()
+        await producer.add_task("next")
+        await heard.task("next")
+        assert heard.tasks() == ["unheard", "next"]
+        assert wire.subscriptions == 1
 
 
 async def test_a_silent_subscription_is_found_also_when_only_progress_is_covered(
@@ -198,7 +230,25 @@ async def test_a_restart_that_lost_everything_is_reported_and_the_new_log_is_rea
         assert heard.gaps() == [(None, first.id)]
 
 
-async def test_a_flushed_server_is_noticed_though_no_connection_breaks(
+async def test_an_event_of_another_log_shows_that_the_server_was_flushed(
+    own_server: OwnServer,
+) -> None:
+    server = own_server()
+    async with (
+        producing(server.url, "ns") as producer,
+        feeding(server.url, "ns", *ADDED, settings=NEVER_LOOKS) as (_, heard),
+    ):
+        await producer.add_task("old")
+        await heard.task("old")
+        await producer.command("FLUSHALL")
+        await producer.add_tasks("new", 3)
+        await heard.task("new2")
+        assert heard.names() == [
+            "task_added old", "events_lost -", *(f"task_added new{at}" for at in range(3))
+        ]  # fmt: skip
+
+
+async def test_a_flushed_server_is_noticed_though_nothing_covered_happens(
     own_server: OwnServer,
 ) -> None:
     server = own_server()
@@ -209,11 +259,10 @@ async def test_a_flushed_server_is_noticed_though_no_connection_breaks(
         await producer.add_task("old")
         await heard.task("old")
         await producer.command("FLUSHALL")
-        await producer.add_tasks("new", 3)
-        await heard.task("new2")
-        assert heard.names() == [
-            "task_added old", "events_lost -", *(f"task_added new{at}" for at in range(3))
-        ]  # fmt: skip
+        await producer.submit(1)
+        await heard.until(lambda: bool(heard.gaps()))
+        assert heard.names() == ["task_added old", "events_lost -"]
+        assert heard.gaps() == [(None, None)]
 
 
 async def test_a_server_that_comes_back_with_older_data_is_reported(

@@ -35,9 +35,8 @@ class Log:
     def state(self) -> LogState:
         return LogState(self.incarnation, dict(self.newest))
 
-    def after(self, last: str, until: str) -> list[LogEntry]:
-        low, high = parse_id(last), parse_id(until)
-        return [e for e in self.entries if low < parse_id(e.id) <= high][:PAGE]
+    def after(self, last: str) -> list[LogEntry]:
+        return [entry for entry in self.entries if parse_id(entry.id) > parse_id(last)][:PAGE]
 
 
 class Reader:
@@ -71,7 +70,7 @@ class Reader:
         gap = self.cursor.gap
         if gap is None:
             return False
-        page = self.log.after(*gap.bounds())
+        page = self.log.after(gap.read_after())
         for item in self.cursor.read(page, more=len(page) == PAGE):
             if isinstance(item, Lost):
                 self.lost.append(item)
@@ -135,6 +134,19 @@ def test_a_trimmed_event_is_reported_before_what_follows_it() -> None:
     reader.catch_up()
     assert reader.given == ["5-1"]
     assert reader.lost == [Lost("1-1", "4-1")]
+
+
+def test_a_loss_begins_where_the_last_reading_ended() -> None:
+    log = Log()
+    reader = Reader(log)
+    log.add("a")
+    log.add("a")
+    reader.catch_up()
+    log.add("b")
+    log.add("d")
+    del log.entries[:3]
+    reader.catch_up()
+    assert reader.lost == [Lost("2-1", "4-1")]
 
 
 def test_a_log_trimmed_to_nothing_is_one_loss() -> None:
