@@ -34,29 +34,33 @@ def _optional(ms: int | None) -> datetime | None:
     return None if ms is None else to_datetime(ms)
 
 
-class TaskStatic(msgspec.Struct, frozen=True, kw_only=True):
-    """The part of a task that only users' writes change. ``args`` and ``kwargs`` are raw JSON."""
+class TaskStatic(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The part of a task that only users' writes change. ``args`` and ``kwargs`` are raw JSON.
+
+    Fields with the defaults of ``TaskWire`` are left out: an event carries this three times in
+    the life of a job.
+    """
 
     id: str
     task_name: str
-    args: msgspec.Raw
-    kwargs: msgspec.Raw
-    args_omitted: bool
-    interval_seconds: float | None
-    fixed_interval: bool
-    run_once: bool
-    timeout_seconds: float | None
-    max_retries: int
-    retry_backoff_seconds: float
-    jitter_seconds: float
-    cron: str | None
-    cron_timezone: str | None
-    handler: str
-    queue: str
-    priority: str
-    max_crashes: int
-    owner: str | None
-    pinned_to: str | None
+    args: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    kwargs: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    args_omitted: bool = False
+    interval_seconds: float | None = None
+    fixed_interval: bool = True
+    run_once: bool = False
+    timeout_seconds: float | None = None
+    max_retries: int = 0
+    retry_backoff_seconds: float = 30.0
+    jitter_seconds: float = 0.0
+    cron: str | None = None
+    cron_timezone: str | None = None
+    handler: str = ""
+    queue: str = "default"
+    priority: str = "normal"
+    max_crashes: int = 3
+    owner: str | None = None
+    pinned_to: str | None = None
 
     def members(self) -> bytes:
         """Return the JSON members without the braces, for scripts to complete."""

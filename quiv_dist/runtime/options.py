@@ -73,8 +73,8 @@ class TaskOptions:
         return TaskStatic(
             id=task_id,
             task_name=self.task_name,
-            args=msgspec.Raw(args),
-            kwargs=msgspec.Raw(kwargs),
+            args=msgspec.UNSET if args == b"[]" else msgspec.Raw(args),
+            kwargs=msgspec.UNSET if kwargs == b"{}" else msgspec.Raw(kwargs),
             args_omitted=omitted,
             interval_seconds=None if trigger.interval_ms is None else trigger.interval_ms / 1000,
             fixed_interval=trigger.fixed_interval,
