@@ -74,7 +74,11 @@ chaos: .venv/installed ## random kills, pauses and splits for minutes
 soak: .venv/installed ## flatness of memory, keys and connections over a long run
 	$(BIN)/python -m pytest -m soak --timeout=0 $(ARGS)
 
-bench: .venv/installed ## the benchmarks
+.venv/bench: .venv/installed
+	@$(BIN)/python -m pip install -q --disable-pip-version-check -e '.[bench]'
+	@touch $@
+
+bench: .venv/bench ## the benchmarks, beside the peers they compare with
 	$(BIN)/python -m benchmarks $(ARGS)
 
 clean: ## remove what was built; stored tasks in .quiv stay
