@@ -140,10 +140,20 @@ class TaskCalls:
                 read = (await partition.read_tasks([task_id]))[0]
                 now_ms = await store.now_ms()
                 tick = first_tick(options.trigger, task_id, now_ms, delay=delay, run_at=run_at)
-                reply = await partition.put_task(
-                    task_id, definition, tick, if_exists=if_exists, read=read,
-                    incarnation=ids.new_id(), call=call,
-                )  # fmt: skip
+                if (
+                    read is not None
+                    and if_exists == "replace"
+                    and run_at is not None
+                    and _is_moved_alarm(options, read, tick)
+                ):
+                    # The time of a run-once task is its trigger, and not in its definition.
+                    moved = await partition.update_task(task_id, read, definition, tick, call=call)
+                    reply = moved._replace(word="REPLACED" if moved.word == "OK" else "STALE")
+                else:
+                    reply = await partition.put_task(
+                        task_id, definition, tick, if_exists=if_exists, read=read,
+                        incarnation=ids.new_id(), call=call,
+                    )  # fmt: skip
                 if reply.word != "STALE":
                     break
             if reply.word == "EXISTS":
@@ -463,6 +473,16 @@ _FIELDS = {
     "retry_backoff_max": "retry_backoff_max_s",
     "jitter": "jitter_s",
 }
+
+
+def _is_moved_alarm(options: TaskOptions, read: TaskRow, tick: NextTick) -> bool:
+    """Tell whether an upsert of a run-once task names another time, still to come."""
+    at = tick.nominal_ms
+    return (
+        options.trigger.kind == "once"
+        and at is not None
+        and read.last_ms < at != read.wire.next_run_at_ms
+    )
 
 
 def _model(wire: TaskWire | None, args: bytes | None) -> Task:
