@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, ParamSpec, TypeVar, cast
 
 from quiv_dist.core.naming import declared_name
 from quiv_dist.exceptions import HandlerRegistrationError
-from quiv_dist.runtime.handles import DeclaredTask, HandlerHandle, HandlerOptions, Submitter
+from quiv_dist.runtime.handles import (
+    DeclaredTask,
+    HandlerDecorator,
+    HandlerHandle,
+    HandlerOptions,
+    Submitter,
+)
 from quiv_dist.runtime.options import CHECKS, check_text, task_options
 from quiv_dist.worker.registry import HandlerRegistry
 
@@ -90,7 +96,7 @@ class Declarations(Submitter):
         max_retries: int = 0,
         retry_backoff: float = 30.0,
         max_crashes: int = 3,
-    ) -> Callable[[Callable[P, R]], HandlerHandle[P, R]]:
+    ) -> HandlerDecorator:
         """Make the decorated function a handler that can be submitted.
 
         Raises:
@@ -104,7 +110,7 @@ class Declarations(Submitter):
         }  # fmt: skip
         checked = {name: CHECKS[name](value) for name, value in options.items()}
 
-        def declare(func: Callable[P, R]) -> HandlerHandle[P, R]:
+        def declare(func: Callable[..., Any]) -> HandlerHandle[..., Any, Any]:
             name = self._named(func)
             handler = self._handlers.add(func, name)
             if handler.is_async:
@@ -123,7 +129,8 @@ class Declarations(Submitter):
                 ),
             )
 
-        return declare
+        # One function behind both of its overloads.
+        return cast("HandlerDecorator", declare)
 
     def _named(self, func: Any) -> str:
         if not callable(func):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Coroutine, Generator, Sequence
 from dataclasses import dataclass
 from functools import update_wrapper
-from typing import Any, Generic, ParamSpec, Protocol, TypeVar
+from typing import Any, Generic, ParamSpec, Protocol, TypeVar, overload
 
 from quiv_dist.core.annotations import globals_of, resolve
 from quiv_dist.core.codec import check_round_trip, decode_result
@@ -19,6 +19,7 @@ from quiv_dist.store.records import JobRow
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
+C = TypeVar("C")
 
 
 class Submitter(Protocol):
@@ -105,16 +106,32 @@ class RunHandle(Generic[R]):
         return found
 
 
-class HandlerHandle(Generic[P, R]):
-    """A decorated handler: calling it runs it here, ``submit`` runs it once in the fleet."""
+class HandlerDecorator(Protocol):
+    """What ``@quiv.handler()`` is: a run's value is what a coroutine function's coroutine gives."""
 
-    def __init__(self, quiv: Submitter, func: Callable[P, Any], options: HandlerOptions) -> None:
+    @overload
+    def __call__(
+        self, func: Callable[P, Coroutine[Any, Any, R]], /
+    ) -> HandlerHandle[P, R, Coroutine[Any, Any, R]]: ...
+
+    @overload
+    def __call__(self, func: Callable[P, R], /) -> HandlerHandle[P, R, R]: ...
+
+
+class HandlerHandle(Generic[P, R, C]):
+    """A decorated handler: calling it runs it here, ``submit`` runs it once in the fleet.
+
+    ``R`` is the value of a run, ``C`` what calling returns: the same for a function, a
+    coroutine of it for a coroutine function.
+    """
+
+    def __init__(self, quiv: Submitter, func: Callable[P, C], options: HandlerOptions) -> None:
         update_wrapper(self, func)
         self._quiv = quiv
         self._func = func
         self._options = options
 
-    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> Any:
+    def __call__(self, *args: P.args, **kwargs: P.kwargs) -> C:
         """Call the function here."""
         return self._func(*args, **kwargs)
 
