@@ -283,6 +283,10 @@ class Partition:
             words += [_text(word) for word in await self._run("finish", *flat)]
         return words
 
+    async def surrender(self, node_id: str, known: Sequence[str]) -> list[str]:
+        """Give back jobs leased to a node that does not know of them: a claim's reply was lost."""
+        return [_text(item) for item in await self._run("surrender", node_id, *known)]
+
     async def renew(self, node_id: str, leases: Iterable[tuple[str, str, int]]) -> RenewReply:
         """Renew a node's lease and its jobs' (job id, entry, delivery)."""
         settings = self._settings

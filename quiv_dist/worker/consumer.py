@@ -44,6 +44,8 @@ class Consumer(Service):
         self._waiting: asyncio.Task[list[Delivered]] | None = None
         self._delivered: list[Delivered] = []
         self._groups_made = False
+        # A claim may have been executed and its reply lost.
+        self._in_doubt = False
         # Set while the last look found less than there was room for.
         self.drained = asyncio.Event()
 
@@ -58,6 +60,8 @@ class Consumer(Service):
         if not self._groups_made:
             await self._store.reads().create_groups(self._streams)
             self._groups_made = True
+        if self._in_doubt:
+            await self._surrender()
         await self._collect()
         slots = self._free()
         if slots <= 0:
@@ -77,8 +81,17 @@ class Consumer(Service):
             await asyncio.wait([self._waiting])
 
     def failed(self, error: Exception) -> None:  # noqa: ARG002 - any error has the same cure
-        """Make the groups again: the server may have lost them."""
+        """Make the groups again, which the server may have lost, and doubt the last claim."""
         self._groups_made = False
+        self._in_doubt = True
+
+    async def _surrender(self) -> None:
+        with self._node.held_lock:
+            known = list(self._node.held)
+        back = await self._partition.surrender(self._node.id, known)
+        self._in_doubt = False
+        if back:
+            self.logger.warning("gave back %d jobs of a claim whose reply was lost", len(back))
 
     async def _claim(self, slots: int) -> int:
         delivered = self._delivered
