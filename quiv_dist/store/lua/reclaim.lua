@@ -5,7 +5,7 @@
 -- ARGV    1 holder `node|epoch`  2 node id  3 '' = only expired leases, or the renewal time as
 --         read, ms  4 most jobs  5 history retention, ms
 -- Reply   {ids of jobs taken back}
--- Events  job_lost; job_cancelled, job_failed, job_dead
+-- Events  job_lost and job_scheduled; or job_cancelled; or job_lost, job_failed and job_dead
 if not leads(ARGV[1]) then
   return redis.error_reply('FENCED the leader lease holds another node or epoch')
 end
