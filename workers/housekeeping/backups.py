@@ -90,8 +90,12 @@ def _copy(source: str, target: Path, pause_s: float, stop_event: threading.Event
 
 
 def _check(path: Path) -> None:
-    with closing(sqlite3.connect(path)) as copy:
-        found = [row[0] for row in copy.execute("PRAGMA integrity_check")]
+    try:
+        with closing(sqlite3.connect(path)) as copy:
+            found = [row[0] for row in copy.execute("PRAGMA integrity_check")]
+    except sqlite3.DatabaseError as error:
+        # Damage that even the check cannot read past.
+        found = [str(error)]
     if found != ["ok"]:
         msg = f"{path.name} is not intact: {'; '.join(map(str, found[:3]))}"
         raise BackupError(msg)
