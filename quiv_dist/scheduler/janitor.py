@@ -1,14 +1,20 @@
 """What the leader does beside dispatching: take back the jobs of dead workers, and sweep.
 
 A worker that is killed is judged by its control channel: seen present, then gone over the same
-unbroken connection of ours, with nothing renewed for three seconds, its jobs are taken back at
-once. A worker that hangs or is cut off keeps its channel or loses it together with ours; then
-only the end of its leases decides.
+unbroken connection of ours at every look of three seconds, with nothing renewed in all of them,
+its jobs are taken back. A worker that hangs or is cut off keeps its channel or loses it together
+with ours; then only the end of its leases decides.
+
+The three seconds are those of looks, not of the server's clock alone: after a server that froze,
+live workers have renewed nothing for long either, and need a moment to be back. Standbys look
+too, if less often: what kills a worker may kill the leader, and the next one must know whom it
+has seen.
 """
 
 from __future__ import annotations
 
 import logging
+from typing import NamedTuple
 
 from quiv_dist.clock import monotonic_s
 from quiv_dist.exceptions import LeadershipLostError
@@ -19,6 +25,21 @@ from quiv_dist.store.keys import PRIORITIES
 from quiv_dist.store.namespace import Store
 from quiv_dist.store.partition import MOST_ITEMS
 from quiv_dist.store.records import NodeRow
+
+# How often a node that does not lead looks which workers are present.
+_WATCH_S = 2.0
+
+
+class _Sight(NamedTuple):
+    """A worker that was seen present over ``connection``.
+
+    ``gone_s`` is since when it is gone, ``None`` while it is present; ``renewed`` its newest
+    renewal then.
+    """
+
+    connection: int
+    gone_s: float | None = None
+    renewed: str = ""
 
 
 class Janitor(Service):
@@ -35,16 +56,15 @@ class Janitor(Service):
         self._elector = elector
         self._partition = store.partition()
         self._reads = store.reads()
-        # Nodes seen present, and the connection they were seen over.
-        self._present: dict[str, int] = {}
+        self._seen: dict[str, _Sight] = {}
         self._purge_s = float("-inf")
         self._audit_s = float("-inf")
 
-    async def tick(self) -> float | None:
-        """Judge the nodes; now and then sweep and audit."""
+    async def tick(self) -> float:
+        """Judge the nodes; now and then sweep and audit. A standby only looks."""
         if not self._elector.trusted():
-            self._present.clear()
-            return None
+            await self._look()
+            return _WATCH_S
         holder = self._elector.holder
         try:
             await self._judge_nodes(holder)
@@ -58,28 +78,42 @@ class Janitor(Service):
             self._elector.wake()
         return self.settings.janitor_s
 
-    async def _judge_nodes(self, holder: str) -> None:
+    async def _look(self) -> tuple[int, list[NodeRow]]:
+        """Note which workers are present; return the server's time and all nodes."""
         connection = self._node.connection
         now_ms, nodes = await self._partition.survey_nodes()
-        working = [node.node_id for node in nodes if node.jobs]
-        present = await self._reads.presence(working)
-        steady = bool(connection) and connection == self._node.connection
+        workers = [node for node in nodes if node.jobs or "worker" in node.wire.roles]
+        present = await self._reads.presence([node.node_id for node in workers])
+        if not connection or connection != self._node.connection:
+            self._seen = {}
+            return now_ms, nodes
+        seen: dict[str, _Sight] = {}
+        for node in workers:
+            before = self._seen.get(node.node_id)
+            if present[node.node_id]:
+                seen[node.node_id] = _Sight(connection)
+            elif before is not None and before.connection == connection:
+                renewed = before.gone_s is None or before.renewed != node.renewed
+                gone = _Sight(connection, monotonic_s(), node.renewed)
+                seen[node.node_id] = gone if renewed else before
+        self._seen = seen
+        return now_ms, nodes
+
+    async def _judge_nodes(self, holder: str) -> None:
+        now_ms, nodes = await self._look()
         for node in nodes:
             if node.jobs and 0 <= node.first_job_lease_end_ms <= now_ms:
                 await self._reclaim(holder, node, "its lease is over")
-            elif present.get(node.node_id):
-                if steady:
-                    self._present[node.node_id] = connection
-            elif node.jobs and steady and self._is_dead(node, connection, now_ms):
+            elif node.jobs and self._is_dead(node):
                 await self._reclaim(holder, node, "its process is gone", renewed=node.renewed)
             if not node.jobs and node.lease_end_ms <= now_ms:
                 await self._partition.retire_node(node.node_id, holder=holder)
-                self._present.pop(node.node_id, None)
 
-    def _is_dead(self, node: NodeRow, connection: int, now_ms: int) -> bool:
-        if self._present.get(node.node_id) != connection or not node.renewed:
+    def _is_dead(self, node: NodeRow) -> bool:
+        sight = self._seen.get(node.node_id)
+        if sight is None or sight.gone_s is None or not node.renewed:
             return False
-        return now_ms - int(node.renewed) >= self.settings.presence_silence_ms
+        return (monotonic_s() - sight.gone_s) * 1000 >= self.settings.presence_silence_ms
 
     async def _reclaim(self, holder: str, node: NodeRow, why: str, *, renewed: str = "") -> None:
         while True:
