@@ -100,7 +100,6 @@ class EventFeed(Service):
         self._channels: dict[str, tuple[_Log, str]] = {}
         self._overloaded = False
         self._look_at_s = 0.0
-        self._pinged_s = 0.0
         self._reader = EnvelopeReader(logger)
         self._refusal = ""
 
@@ -238,7 +237,6 @@ class EventFeed(Service):
             log.doubt = True
             log.late = {}
         self._look_at_s = monotonic_s() + self.settings.log_check_s
-        self._pinged_s = 0.0
 
     async def _disconnect(self) -> None:
         subscription, self._subscription = self._subscription, None
@@ -344,9 +342,7 @@ class EventFeed(Service):
         assert subscription is not None
         if now_s < self._look_at_s:
             return self._look_at_s - now_s
-        answered = subscription.heard_s >= self._pinged_s
-        dead = not answered and now_s - self._pinged_s >= _SECOND_LOOK_S
-        behind = False
+        dead, behind = await self._is_mute(subscription), False
         for log in self._logs:
             state = await log.reads.state()
             if log.cursor.replaced(state):
@@ -364,13 +360,17 @@ class EventFeed(Service):
             )
             await self._disconnect()
             return 0.0
-        if answered:
-            await subscription.ping()
-            self._pinged_s = monotonic_s()
         # What is behind may be on its way.
         wait_s = _SECOND_LOOK_S if behind else self.settings.log_check_s
         self._look_at_s = monotonic_s() + wait_s
         return 0.0 if any(log.doubt for log in self._logs) else wait_s
+
+    async def _is_mute(self, subscription: Subscription) -> bool:
+        try:
+            await subscription.probe(self._logs[0].channel("probe"))
+        except RedisUnavailableError:
+            return True
+        return False
 
     # Delivering ---------------------------------------------------------------------------------
 

@@ -11,14 +11,13 @@ from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from quiv_dist.clock import monotonic_s
-
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from quiv_dist.store.channels import Channel, Message
 
-# How long one read waits. Only the cadence of a loop that has nothing else to do.
+# How long one read waits; only the cadence of a loop that has nothing else to do. Not for ever:
+# some versions of the client library take that as their timeout for replies, and break.
 _READ_S = 10.0
 
 
@@ -34,8 +33,6 @@ class Subscription:
 
     def __init__(self, channel: Channel, most: int, on_message: Callable[[], None]) -> None:
         self.names: set[str] = set()
-        # When the server was heard last: a message, an acknowledgement, the answer to a ping.
-        self.heard_s = monotonic_s()
         self._channel = channel
         self._most = most
         self._on_message = on_message
@@ -52,7 +49,6 @@ class Subscription:
         """
         self.names = set(names)
         await self._channel.open(self.names)
-        self.heard_s = monotonic_s()
         self._reader = asyncio.create_task(self._read(), name="quiv-events-reader")
         self._reader.add_done_callback(lambda _: self._on_message())
 
@@ -90,9 +86,17 @@ class Subscription:
         overflowed, self._overflowed = self._overflowed, False
         return overflowed
 
-    async def ping(self) -> None:
-        """Ask the server to answer; ``heard_s`` tells whether it did."""
-        await self._channel.ping()
+    async def probe(self, name: str) -> None:
+        """Have the server answer over this connection; a dead one is told by nothing else.
+
+        Args:
+            name: A channel to subscribe to for the moment: the acknowledgement is the answer.
+
+        Raises:
+            RedisUnavailableError: no answer in time; the connection is dead or broken.
+        """
+        await self._add(name)
+        await self._channel.remove(name)
 
     async def close(self) -> None:
         """Close the connection."""
@@ -119,12 +123,7 @@ class Subscription:
 
     async def _read(self) -> None:
         while True:
-            asked_s = monotonic_s()
             message = await self._channel.next(_READ_S)
-            now_s = monotonic_s()
-            # None before the time is up is an acknowledgement or the answer to a ping.
-            if message is not None or now_s - asked_s < _READ_S:
-                self.heard_s = now_s
             if message is None:
                 continue
             # Once one was dropped all are, until the log was read, or they would overtake it.

@@ -238,8 +238,8 @@ class Wire:
         with suppress(OSError):
             while data := await source.read(65536):
                 if of_client is not None and b"SUBSCRIBE" in data:
+                    self.subscriptions += of_client not in self._subscribed
                     self._subscribed.add(of_client)
-                    self.subscriptions += 1
                 if sink in self._mute and self._mute[sink] in data:
                     self._swallowed.set()
                     continue

@@ -321,9 +321,10 @@ async def test_the_feed_logs_nothing_while_all_is_well(
             redis_url, namespace, *TASKS, Event.EVENTS_LOST, settings=Settings(log_check_s=0.001)
         ) as (feed, heard),
     ):  # fmt: skip
-        looked = feed._look_at_s
+        looked, subscription = feed._look_at_s, feed._subscription
         await producer.add_tasks("t", 50)
         await heard.task("t49")
         assert feed._look_at_s > looked
+        assert feed._subscription is subscription
         assert len(heard.envelopes) == 50
     assert caplog.records == []

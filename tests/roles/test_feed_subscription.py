@@ -105,6 +105,21 @@ async def test_a_connection_that_breaks_is_told_at_once_and_to_whoever_uses_it(
     await subscription.close()
 
 
+async def test_a_probe_is_answered_again_and_again_until_the_server_does_not(
+    own_server: OwnServer,
+) -> None:
+    server = own_server()
+    subscription = Subscription(Store(server.url, "ns", QUICK).channel(), 100, lambda: None)
+    await subscription.open(["one"])
+    for _ in range(3):
+        await subscription.probe("probe")
+    server.pause()
+    with pytest.raises(RedisUnavailableError):
+        await subscription.probe("probe")
+    server.resume()
+    await subscription.close()
+
+
 async def test_a_server_that_does_not_answer_fails_the_opening(own_server: OwnServer) -> None:
     server = own_server()
     subscription = Subscription(Store(server.url, "ns", QUICK).channel(), 100, lambda: None)
