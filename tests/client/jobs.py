@@ -75,7 +75,7 @@ def raising(stop_event: threading.Event, name: str = "raising") -> None:
 
 async def polite_async(stop_event: threading.Event, name: str = "polite") -> None:
     _started[name].release()
-    while not stop_event.is_set():
+    while not stop_event.is_set():  # noqa: ASYNC110 - its stop event is a thread's
         await asyncio.sleep(0.005)
     reasons[name] = getattr(stop_event, "reason", None)
 
