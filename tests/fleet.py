@@ -24,6 +24,12 @@ from tests.acceptance.fleet_app import LEDGER_VARIABLE
 from tests.chaos.tape import Tape
 
 ROOT = Path(__file__).parents[1]
+APP = "tests.acceptance.fleet_app"
+COMMANDS = {
+    "scheduler": ("quiv_dist.cli.scheduler",),
+    "worker": ("quiv_dist.cli.worker",),
+    "application": ("tests.acceptance.application",),
+}
 JOIN_S = 30.0
 END_S = 20.0
 # A log whose bounds are lifted: a checker needs every event of the run.
@@ -121,8 +127,10 @@ class Fleet:
         namespace: str,
         directory: Path,
         *,
+        app: str = APP,
         url_for: Callable[[str], str] | None = None,
     ) -> None:
+        self.app = app
         self.url = url
         self.namespace = namespace
         self.directory = directory
@@ -184,7 +192,9 @@ class Fleet:
     def launch(self, role: str, *flags: str, env: dict[str, str] | None = None) -> Member:
         """Start a process of a role and return at once."""
         name = f"{role}-{next(self._numbers)}"
-        command = [sys.executable, "-m", "tests.acceptance.role", role]
+        command = [sys.executable, "-m", *COMMANDS[role]]
+        if role != "application":
+            command.append(self.app)
         command += ["-u", self._url_for(name), "-n", self.namespace, *flags]
         environment = {
             **os.environ,

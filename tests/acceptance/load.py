@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+
 from quiv_dist.core.wire import Envelope
+from quiv_dist.exceptions import RedisUnavailableError
 from tests.acceptance import fleet_app
 from tests.acceptance.budgets import AFTER_SPLIT_S
 from tests.fleet import Fleet
@@ -39,3 +43,54 @@ async def steady(fleet: Fleet, after_epoch: int) -> tuple[Envelope, Envelope]:
         since=since,
     )
     return elected, first
+
+
+class Submissions:
+    """A stream of submissions, and the runs that the client was told are stored."""
+
+    def __init__(self, fleet: Fleet, *, pause_s: float = 0.05) -> None:
+        self.accepted: set[str] = set()
+        self.refused = 0
+        self._fleet = fleet
+        self._pause_s = pause_s
+        self._stop = asyncio.Event()
+        self._task = asyncio.create_task(self._submit())
+
+    async def _submit(self) -> None:
+        client = self._fleet.client
+        kinds = (
+            (client.handler(max_crashes=20)(fleet_app.stubborn), 0.05),
+            (client.handler(max_crashes=20)(fleet_app.hold), 0.2),
+            (client.handler(max_crashes=20, max_retries=1, retry_backoff=0.3)(fleet_app.fail_in), 0.02),
+        )
+        number = 0
+        while not self._stop.is_set():
+            handler, seconds = kinds[number % len(kinds)]
+            number += 1
+            try:
+                run = await handler.submit_async(seconds)
+                self.accepted.add(run.run_id)
+            except RedisUnavailableError:
+                self.refused += 1  # it may be stored: nothing is claimed of it
+            await asyncio.sleep(self._pause_s)
+
+    async def end(self) -> set[str]:
+        """Submit no more; return the runs that were accepted."""
+        self._stop.set()
+        await self._task
+        return self.accepted
+
+
+async def ticks_for(fleet: Fleet, seconds: float, *, timeout_s: float = 60.0) -> None:
+    """Wait until ticks were dispatched for so long, from now on."""
+    begin_ms = await fleet.store.now_ms()
+    await fleet.tape.first(
+        lambda event: is_tick(event) and event.at_ms > begin_ms + seconds * 1000,
+        timeout_s=timeout_s,
+        what=f"{seconds} s of ticks",
+        since=len(fleet.tape.events),
+    )
+
+
+def wall_ms() -> int:
+    return int(time.time() * 1000)

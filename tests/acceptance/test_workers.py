@@ -8,11 +8,13 @@ from statistics import median
 from quiv_dist.core.wire import Envelope
 from tests.acceptance import fleet_app
 from tests.acceptance.budgets import (
+    AFTER_SPLIT_S,
     AFTER_WORKER_KILL_S,
     AFTER_WORKER_SPLIT_S,
     JOB_LEASE_S,
 )
 from tests.acceptance.conftest import Report
+from tests.acceptance.load import add_tasks
 from tests.chaos.evidence import read_ledger
 from tests.chaos.verdict import judge
 from tests.fleet import Fleet, until
@@ -86,6 +88,30 @@ async def test_a_killed_workers_job_is_delivered_again_within_five_seconds(
     assert max(took) < AFTER_WORKER_SPLIT_S
 
 
+async def test_a_worker_killed_together_with_the_leader_costs_no_lease(
+    fleet: Fleet, report: Report
+) -> None:
+    # One process that leads and works is what an application with all roles is.
+    both = await fleet.joined(fleet.launch("application"))
+    assert await fleet.leader() is both
+    run = await fleet.client.handler(max_crashes=2)(fleet_app.stubborn).submit_async(6.0)
+    await begun(fleet, run.job_id)
+    await fleet.scheduler()
+    await fleet.worker()
+    await add_tasks(fleet, 5)
+    # Standbys look at workers every two seconds.
+    joined_ms = fleet.tape.events[-1].at_ms
+    await fleet.tape.first(
+        lambda event: event.at_ms > joined_ms + 3000, timeout_s=10, what="three seconds of ticks"
+    )
+    killed_s = fleet.disturb(both).kill()
+    again = await delivered(fleet, run.job_id, 2, AFTER_WORKER_SPLIT_S)
+    took_s = again.at_ms / 1000 - killed_s
+    report("from kill -9 of leader and worker in one to the next start of its job", [took_s])
+    assert took_s < AFTER_SPLIT_S + AFTER_WORKER_KILL_S
+    await judge(fleet)
+
+
 async def test_a_frozen_workers_job_goes_elsewhere_and_its_late_end_is_refused(
     fleet: Fleet,
 ) -> None:
@@ -140,7 +166,7 @@ async def test_a_worker_asked_to_end_hands_its_jobs_back_and_spends_no_attempt(
 
 async def test_pinned_jobs_of_a_process_that_ends_are_cancelled(fleet: Fleet) -> None:
     await fleet.scheduler()
-    application = await fleet.joined(fleet.launch("application"))
+    application = await fleet.joined(fleet.launch("application", "--pin"))
     start = await fleet.tape.first(
         lambda event: event.type == "job_started", timeout_s=10, what="the pinned job starts"
     )
