@@ -105,9 +105,13 @@ class Evidence:
 
     def allowance_ms(self, from_ms: int, to_ms: int) -> int:
         """Return how much of a span nobody could have acted in."""
-        return sum(
-            max(0, min(end, to_ms) - max(begin, from_ms)) for begin, end in self.outages_ms
-        )
+        allowed, reached_ms = 0, from_ms
+        for begin, end in sorted(self.outages_ms):
+            begin_ms, end_ms = max(begin, reached_ms), min(end, to_ms)
+            if end_ms > begin_ms:
+                allowed += end_ms - begin_ms
+                reached_ms = end_ms
+        return allowed
 
 
 def read_ledger(path: Path) -> list[LedgerLine]:

@@ -1,0 +1,94 @@
+"""The network between one process and the server, which a test can cut."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from contextlib import suppress
+from types import TracebackType
+from typing import Self
+
+_CHUNK = 65_536
+
+
+class Link:
+    """Forwards connections to a server. Needs no privileges, unlike a firewall or a namespace.
+
+    Cut, it is a network split: connections stay open, nothing passes, and what was on its way
+    arrives when it heals, however late. Dropped, it is a reset: connections end.
+    """
+
+    def __init__(self, server_port: int) -> None:
+        self._server_port = server_port
+        self._socket = socket.socket()
+        self._socket.bind(("127.0.0.1", 0))
+        self._open = asyncio.Event()
+        self._open.set()
+        self._pumps: set[asyncio.Task[None]] = set()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._server: asyncio.Server | None = None
+        self._starting = asyncio.ensure_future(self._start())
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self._socket.getsockname()[1]}/0"
+
+    def cut(self) -> None:
+        self._open.clear()
+
+    def heal(self) -> None:
+        self._open.set()
+
+    def drop(self) -> None:
+        """End every connection at once, as a reset does."""
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    async def __aenter__(self) -> Self:
+        await self._starting
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self._starting
+        assert self._server is not None
+        self._server.close()
+        self.drop()
+        for pump in list(self._pumps):
+            pump.cancel()
+        await asyncio.gather(*self._pumps, return_exceptions=True)
+
+    async def _start(self) -> None:
+        self._server = await asyncio.start_server(self._accept, sock=self._socket)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await self._open.wait()
+        try:
+            far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
+        except OSError:
+            writer.transport.abort()
+            return
+        pair = (writer, far_writer)
+        self._writers.update(pair)
+        pumps = [
+            asyncio.create_task(self._pump(reader, far_writer)),
+            asyncio.create_task(self._pump(far_reader, writer)),
+        ]
+        self._pumps.update(pumps)
+        await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
+        for end in pair:
+            end.transport.abort()
+            self._writers.discard(end)
+        await asyncio.gather(*pumps, return_exceptions=True)
+        self._pumps.difference_update(pumps)
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with suppress(OSError):
+            while data := await reader.read(_CHUNK):
+                await self._open.wait()
+                writer.write(data)
+                await writer.drain()
