@@ -62,7 +62,9 @@ def moment_and_distance(at: datetime | None) -> str:
 
 
 def span(seconds: float) -> str:
-    """Return a duration in its two largest units, or to the millisecond when it is short."""
+    """Return a duration in its two largest units, or in milliseconds when it is short."""
+    if seconds < 1:
+        return f"{seconds * 1000:.3g}ms"
     if seconds < 10:
         return f"{seconds:.3f}".rstrip("0").rstrip(".") + "s"
     left = round(seconds)

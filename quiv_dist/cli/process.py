@@ -12,6 +12,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from concurrent.futures import CancelledError
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +27,7 @@ from quiv_dist.cli.connection import NO_REDIS, check_connection, export, was_fla
 from quiv_dist.cli.errors import ExitCode, Failure, reported
 from quiv_dist.cli.signals import Interrupted, Signals
 from quiv_dist.client import AsyncQuiv
+from quiv_dist.config import DEFAULT_NAMESPACE
 from quiv_dist.exceptions import QuivError
 from quiv_dist.node import package_version
 from quiv_dist.store.connection import redacted
@@ -118,7 +120,9 @@ def _prepare(role: Role, app: str | None, options: ProcessOptions) -> AsyncQuiv:
 
 
 def _check(url: str, namespace: str | None, options: ProcessOptions) -> tuple[str, str | None]:
-    asyncio.run(check_connection(url, namespace or "quiv", options.connect_timeout_s))
+    limit_s = options.connect_timeout_s
+    _LOG.info("connecting to %s, for at most %g s", redacted(url), limit_s)
+    asyncio.run(check_connection(url, namespace or DEFAULT_NAMESPACE, limit_s))
     return url, namespace
 
 
@@ -140,7 +144,7 @@ def _serve(role: Role, quiv: AsyncQuiv, options: ProcessOptions, signals: Signal
 
 def _started(role: Role, quiv: AsyncQuiv) -> str:
     url = quiv.settings.redis_url or os.environ.get("QUIV_REDIS_URL")
-    namespace = quiv.settings.namespace or os.environ.get("QUIV_NAMESPACE") or "quiv"
+    namespace = quiv.settings.namespace or os.environ.get("QUIV_NAMESPACE") or DEFAULT_NAMESPACE
     where = redacted(url) if url else "the embedded server"
     return (
         f"{role.name} {package_version()} runs: namespace {namespace} on {where},"
@@ -154,7 +158,7 @@ def _watch(wait: Callable[[], object], signals: Signals, cause: str) -> None:
     def watch() -> None:
         try:
             wait()
-        except QuivError:
+        except (QuivError, asyncio.CancelledError, CancelledError):
             return  # the process is ending already
         signals.end(cause)
 

@@ -17,6 +17,8 @@ from quiv_dist.service import Service
 from quiv_dist.store.namespace import Store
 from quiv_dist.store.records import Claimed, Delivered
 
+_CANCEL_AGAIN_S = 0.05
+
 
 class Consumer(Service):
     """Feeds ``start`` with claimed jobs while ``free`` says that there is room."""
@@ -48,12 +50,25 @@ class Consumer(Service):
         self._in_doubt = False
         # Set while the last look found less than there was room for.
         self.drained = asyncio.Event()
+        self._only_looks = False
 
-    async def look(self) -> None:
-        """Wait until a look, perhaps one under way, has found less than there was room for."""
-        self.drained.clear()
-        self.wake()
-        await self.drained.wait()
+    async def emptied(self) -> None:
+        """Wait until a look that began after this call has found less than there was room for.
+
+        The blocking read ends before that look: what it is handed is on its way to this worker
+        and would not be found. Nothing is read that way meanwhile.
+        """
+        self._only_looks = True
+        try:
+            if self._waiting is not None:
+                await asyncio.wait([self._waiting])
+            # The look under way may have begun before this call.
+            for _ in range(2):
+                self.drained.clear()
+                self.wake()
+                await self.drained.wait()
+        finally:
+            self._only_looks = False
 
     async def tick(self) -> float | None:
         """Claim once; then wait for an entry, for a slot, or for a wake."""
@@ -70,15 +85,17 @@ class Consumer(Service):
             self.drained.clear()
             return 0.0
         self.drained.set()
-        if self._waiting is None and self._free() > 0:
+        if self._waiting is None and not self._only_looks and self._free() > 0:
             self._waiting = asyncio.create_task(self._wait_for_entry())
         return self.settings.poll_s
 
     async def closed(self) -> None:
         """End the blocking read; what it was handed meanwhile goes back when the node retires."""
-        if self._waiting is not None:
-            self._waiting.cancel()
-            await asyncio.wait([self._waiting])
+        waiting = self._waiting
+        # More than once: the client swallows a cancellation that comes while it connects.
+        while waiting is not None and not waiting.done():
+            waiting.cancel()
+            await asyncio.wait([waiting], timeout=_CANCEL_AGAIN_S)
 
     def failed(self, error: Exception) -> None:  # noqa: ARG002 - any error has the same cure
         """Make the groups again, which the server may have lost, and doubt the last claim."""
@@ -116,7 +133,7 @@ class Consumer(Service):
                 found = await self._blocking.wait_for_entry(
                     self._node.id, self._streams, self.settings.block_ms
                 )
-                if found:
+                if found or self._only_looks:
                     return found
         finally:
             self.wake()

@@ -68,6 +68,8 @@ class Worker:
         self._deliveries: dict[Execution, _Delivery] = {}
         self._busy = {"async": 0, "thread": 0}
         self._draining = False
+        # How many deliveries have come, ever.
+        self._started = 0
         self._idle = asyncio.Event()
         self._idle.set()
         self._executors = Executors(
@@ -103,15 +105,15 @@ class Worker:
     async def drained(self) -> None:
         """Wait until the streams are empty and nothing runs.
 
-        What the last job enqueued counts, so only a look that began after its end was recorded
-        is believed. The look under way may be older: two more are taken.
+        What the last job enqueued counts, so only a look that began after its end was recorded,
+        and before which nothing else started, is believed.
         """
         while True:
             await self._idle.wait()
             await self._finisher.flushed()
-            for _ in range(2):
-                await self._consumer.look()
-            if not self._deliveries:
+            started = self._started
+            await self._consumer.emptied()
+            if self._started == started:
                 return
 
     async def stop(self, grace_s: float) -> None:
@@ -145,6 +147,7 @@ class Worker:
         return free
 
     def _start(self, claimed: Claimed) -> None:
+        self._started += 1
         stop = StopEvent()
         self._node.hold(claimed.job_id, Held(claimed.entry, claimed.delivery, stop))
         handler = self._registry.get(claimed.handler)
