@@ -35,6 +35,7 @@ from quiv_dist.store.channels import Channel
 from quiv_dist.store.namespace import Store
 
 _PING_S = 3.0
+_SILENCE_S = 3 * _PING_S
 
 
 def package_version() -> str:
@@ -256,11 +257,19 @@ class Control(Service):
                 [keys.node_channel(self._node.id), keys.wake_channel, keys.leadership_channel]
             )
             self._node.opened(channel.number)
-        message = await self._channel.next(_PING_S)
-        if message is None:
-            await self._channel.ping()
+        channel = self._channel
+        message = await channel.next(_PING_S)
+        if message is not None:
+            try:
+                self._node.heard(message.channel, message.data.decode())
+            except ValueError:
+                self.logger.warning("control channel: %r is no message of ours", message.data)
+        elif monotonic_s() - channel.heard_s > _SILENCE_S:
+            # Half open: the network dropped the connection and told neither side.
+            msg = f"no answer to a ping in {_SILENCE_S:g} s"
+            raise RedisUnavailableError(msg)
         else:
-            self._node.heard(message.channel, message.data.decode())
+            await channel.ping()
         return 0.0
 
     def failed(self, error: Exception) -> None:

@@ -38,6 +38,8 @@ class Channel:
 
     def __init__(self, url: str, settings: Settings) -> None:
         self.number = next(_CONNECTIONS)
+        #: When the server was last heard from, seconds of the monotonic clock.
+        self.heard_s = monotonic_s()
         self._url = url
         self._client = open_client(url, settings)
         self._pubsub = self._client.pubsub()
@@ -101,6 +103,7 @@ class Channel:
                 raise self._failure(error) from error
             if message is None:
                 return None
+            self.heard_s = monotonic_s()
             if message["type"] == "message":
                 return Message(message["channel"].decode(), message["data"])
             # An acknowledgement, or the answer to a ping: read on, or a ping would call the next.
