@@ -22,6 +22,12 @@ MODULES = {
     "quiv-worker": "quiv_dist.cli.worker",
 }
 DEADLINE_S = 20.0
+_PYTHON = {
+    "PYTHONPATH": str(ROOT),
+    "PYTHONUNBUFFERED": "1",
+    # A module written twice within a second would be taken from the cache.
+    "PYTHONDONTWRITEBYTECODE": "1",
+}
 
 
 class CommandProcess:
@@ -45,7 +51,7 @@ class CommandProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
-            env={**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", **environment},
+            env={**os.environ, **_PYTHON, **environment},
         )
         assert self.process.stdout is not None
         assert self.process.stderr is not None
