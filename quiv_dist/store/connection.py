@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit, urlunsplit
 
 from redis import exceptions as errors
@@ -22,6 +22,7 @@ from quiv_dist.exceptions import ConfigurationError, RedisUnavailableError
 from quiv_dist.service import Backoff
 
 T = TypeVar("T")
+Refusal = Literal["missing", "command", "key", "channel"]
 
 _CONNECTIONS = 8
 # Answers of a server that will do the same thing later: starting, failing over, out of memory.
@@ -130,13 +131,30 @@ def _unavailable(url: str, timeout_s: float, error: Exception) -> RedisUnavailab
     )
 
 
+def refusal(text: str) -> Refusal | None:
+    """Tell what an error refuses; ``None`` for one that a permitted command ends with.
+
+    The words are those of Redis 6.2, Redis 7 and Valkey, to clients and to scripts.
+    """
+    found = text.lower()
+    if ("unknown" in found and "command" in found) or "syntax error" in found:
+        return "missing"
+    if "permission" not in found and "user executing the script" not in found:
+        return None
+    if "channel" in found:
+        return "channel"
+    return "key" if " key" in found else "command"
+
+
 def translated(error: Exception, url: str) -> Exception:
     """Return the error to show for one that waiting does not cure."""
     text = str(error)
     refused = isinstance(error, errors.AuthenticationError | errors.AuthorizationError)
+    kind = refusal(text) if isinstance(error, errors.ResponseError) else None
+    refused = refused or kind in {"command", "key", "channel"}
     if refused or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")) or "DB index" in text:
         return ConfigurationError(f"Redis at {redacted(url)} refuses this user or database: {text}")
-    if "unknown command" in text.lower():
+    if kind == "missing":
         return ConfigurationError(
             f"Redis at {redacted(url)} lacks a needed command ({text}): Redis 6.2 or later, or"
             " Valkey, is needed"

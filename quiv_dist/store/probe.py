@@ -17,7 +17,15 @@ from redis import exceptions as errors
 
 from quiv_dist.exceptions import ConfigurationError
 from quiv_dist.store import scripts
-from quiv_dist.store.connection import execute, is_passing, open_client, redacted, until_answered
+from quiv_dist.store.connection import (
+    Refusal,
+    execute,
+    is_passing,
+    open_client,
+    redacted,
+    refusal,
+    until_answered,
+)
 from quiv_dist.store.keys import CATALOGUE
 
 if TYPE_CHECKING:
@@ -27,7 +35,6 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Role = Literal["scheduler", "worker", "client", "listener"]
-Kind = Literal["missing", "command", "key", "channel"]
 ROLES: tuple[Role, ...] = ("scheduler", "worker", "client", "listener")
 
 
@@ -109,7 +116,7 @@ class _Findings:
     def __bool__(self) -> bool:
         return bool(self.commands or self.missing or self.keys or self.channels)
 
-    def add(self, kind: Kind | None, name: str, *, key: str, channel: str) -> None:
+    def add(self, kind: Refusal | None, name: str, *, key: str, channel: str) -> None:
         """Note the refusal of ``name``, which was tried on this key or channel."""
         if kind == "missing":
             self.missing.add(name)
@@ -119,21 +126,6 @@ class _Findings:
             self.keys.add(key)
         elif kind == "channel":
             self.channels.add(channel)
-
-
-def refusal(text: str) -> Kind | None:
-    """Tell what an error refuses; ``None`` for one that a permitted command ends with.
-
-    The words are those of Redis 6.2, Redis 7 and Valkey, to clients and to scripts.
-    """
-    found = text.lower()
-    if ("unknown" in found and "command" in found) or "syntax error" in found:
-        return "missing"
-    if "permission" not in found and "user executing the script" not in found:
-        return None
-    if "channel" in found:
-        return "channel"
-    return "key" if " key" in found else "command"
 
 
 async def probe(store: Store, role: Role, *, timeout_s: float | None = None) -> None:
