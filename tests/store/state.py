@@ -31,6 +31,15 @@ FINAL = (
     "node", "deliv", "crashes", "started", "ended", "dur", "err", "dead",
 )  # fmt: skip
 PACKED = {"core": CORE, "final": FINAL}
+# How each type is read whole: what comes before the key, and after it.
+READ: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "hash": (("HGETALL",), ()),
+    "zset": (("ZRANGE",), ("0", "-1", "WITHSCORES")),
+    "set": (("SMEMBERS",), ()),
+    "list": (("LRANGE",), ("0", "-1")),
+    "string": (("GET",), ()),
+    "stream": (("XRANGE",), ("-", "+")),
+}
 
 
 def _text(value: bytes) -> str:
@@ -171,7 +180,7 @@ class World:
             found.update(page)
             if cursor == b"0":
                 break
-        types = [await self.client.execute_command("TYPE", key) for key in found]
+        types = await self._all([("TYPE", key) for key in found])
         prefix = len(self.keys.prefix)
         return {
             key.decode()[prefix:]: kind.decode()
@@ -184,14 +193,29 @@ class World:
         Ids of stream entries, which the server's clock makes, are named by order of appearance.
         """
         state: State = {}
-        names = await self.names()
-        for name, kind in sorted(names.items(), key=lambda item: not item[0].startswith("q:")):
-            if name not in {"log", "logstate"}:
-                await getattr(self, f"_dump_{kind}")(name, self.keys.key(name), state)
+        names = [item for item in (await self.names()).items() if item[0] not in {"log", "logstate"}]
+        # Streams come first, so that their entries have names when a record mentions them.
+        names.sort(key=lambda item: item[1] != "stream")
+        reads = [(*READ[kind][0], self.keys.key(name), *READ[kind][1]) for name, kind in names]
+        groups = [
+            ("XINFO", "GROUPS", self.keys.key(name)) for name, kind in names if kind == "stream"
+        ]
+        replies = await self._all([*reads, *groups])
+        for (name, kind), reply in zip(names, replies[: len(reads)], strict=True):
+            getattr(self, f"_put_{kind}")(name, reply, state)
+        for (name, _), reply in zip(names, replies[len(reads) :], strict=False):
+            await self._put_pending(name, reply, state)
         return state
 
-    async def _dump_hash(self, name: str, key: str, state: State) -> None:
-        for raw, value in _pairs(await self.client.execute_command("HGETALL", key)):
+    async def _all(self, commands: list[tuple[Any, ...]]) -> list[Any]:
+        """Run commands in one round trip."""
+        pipeline = self.client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        return await pipeline.execute() if commands else []
+
+    def _put_hash(self, name: str, reply: list[bytes], state: State) -> None:
+        for raw, value in _pairs(reply):
             label = raw.decode("utf-8", "backslashreplace")
             if name.startswith("job:") and label in PACKED:
                 values = msgspec.msgpack.decode(value)
@@ -202,33 +226,34 @@ class World:
             elif label not in {"clock_ms", "incarnation"}:
                 state[f"{name}.{label}"] = _text(value)
 
-    async def _dump_zset(self, name: str, key: str, state: State) -> None:
-        reply = await self.client.execute_command("ZRANGE", key, 0, -1, "WITHSCORES")
+    def _put_zset(self, name: str, reply: list[bytes], state: State) -> None:
         for member, score in _pairs(reply):
             state[f"{name}[{member.decode()}]"] = int(float(score))
 
-    async def _dump_set(self, name: str, key: str, state: State) -> None:
-        for member in await self.client.execute_command("SMEMBERS", key):
+    def _put_set(self, name: str, reply: list[bytes], state: State) -> None:
+        for member in reply:
             state[f"{name}[{member.decode()}]"] = True
 
-    async def _dump_list(self, name: str, key: str, state: State) -> None:
-        for index, value in enumerate(await self.client.execute_command("LRANGE", key, 0, -1)):
+    def _put_list(self, name: str, reply: list[bytes], state: State) -> None:
+        for index, value in enumerate(reply):
             state[f"{name}[{index}]"] = _text(value)
 
-    async def _dump_string(self, name: str, key: str, state: State) -> None:
-        state[name] = _text(await self.client.execute_command("GET", key))
+    def _put_string(self, name: str, reply: bytes, state: State) -> None:
+        state[name] = _text(reply)
 
-    async def _dump_stream(self, name: str, key: str, state: State) -> None:
+    def _put_stream(self, name: str, reply: list[Any], state: State) -> None:
         state[name] = "stream"
-        for entry_id, values in await self.client.execute_command("XRANGE", key, "-", "+"):
+        for entry_id, values in reply:
             label = self._name_entry(entry_id)
             state[f"{name}[{label}]"] = {_text(k): _text(v) for k, v in _pairs(values)}
-        for group in await self.client.execute_command("XINFO", "GROUPS", key):
+
+    async def _put_pending(self, name: str, groups: list[Any], state: State) -> None:
+        for group in groups:
             about = dict(_pairs(group))
             if not about[b"pending"]:
                 continue
             pending = await self.client.execute_command(
-                "XPENDING", key, about[b"name"], "-", "+", 1000
+                "XPENDING", self.keys.key(name), about[b"name"], "-", "+", 1000
             )
             for entry_id, consumer, _idle, _count in pending:
                 state[f"{name}[{self._name_entry(entry_id)}].pending"] = consumer.decode()

@@ -85,7 +85,7 @@ async def test_a_tick_of_another_revision_or_due_time_is_stale(world: World) -> 
     holder = await lead(world)
     await world.at(T0 + 1000)
     (item,) = await due(world)
-    for other in (item._replace(revision="2"), item._replace(due_ms=item.due_ms - 1)):
+    for other in (item._replace(revision="2@inc-T"), item._replace(due_ms=item.due_ms - 1)):
         assert await world.nothing(world.partition.fire(holder, [fire_of(other)])) == ["STALE"]
 
 

@@ -87,6 +87,24 @@ async def test_two_leaders_with_one_look_ahead_fire_a_tick_once(world: World) ->
     assert await world.nothing(world.partition.fire(new, shots)) == ["STALE"]
 
 
+async def test_a_look_ahead_at_a_removed_task_does_not_fire_the_one_added_again(
+    world: World,
+) -> None:
+    """Its id, revision number and due time may be the same; its incarnation is not."""
+    await put(world)
+    holder = await lead(world)
+    await world.at(T0 + 1000)
+    shots = [fire_of(item) for item in await due(world)]
+    row = await read(world)
+    await world.partition.remove_task("T", call="")
+    await world.partition.put_task(
+        "T", definition(), tick(T0 + 1000), if_exists="error", read=None, incarnation="new", call=""
+    )
+    assert await world.nothing(world.partition.fire(holder, shots)) == ["STALE"]
+    stale = world.partition.update_task("T", row, definition(name="X"), None, call="")
+    assert (await world.nothing(stale)).word == "STALE"
+
+
 # A worker that stops ----------------------------------------------------------------------------
 
 
@@ -191,7 +209,7 @@ async def test_a_cancel_and_a_claim_that_cross(world: World) -> None:
 # A leader that was stopped and goes on ----------------------------------------------------------
 
 LEADERS: dict[str, Callable[[World, str], Awaitable[Any]]] = {
-    "fire": lambda w, h: w.partition.fire(h, [Fire("t:T", T0 + 1000, "1", T0 + 1000, "r", "j")]),
+    "fire": lambda w, h: w.partition.fire(h, [Fire("t:T", T0 + 1000, "1@inc-T", T0 + 1000, "r", "j")]),
     "fire of a retry": lambda w, h: w.partition.fire(h, [Fire("r:job-1", T0)]),
     "reclaim": lambda w, h: w.partition.reclaim(h, "W"),
     "recover_pending": lambda w, h: w.partition.recover_pending(h, "default", "normal"),

@@ -21,8 +21,8 @@ def test_the_invariants_hold_over_any_history(redis_url: str) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=1500 if LONG else 40,
-            stateful_step_count=120 if LONG else 40,
+            max_examples=1500 if LONG else 50,
+            stateful_step_count=150 if LONG else 60,
             deadline=None,
             suppress_health_check=list(HealthCheck),
             phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink],

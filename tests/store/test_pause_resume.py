@@ -93,10 +93,10 @@ async def test_pausing_an_unknown_task(world: World) -> None:
 async def test_a_scheduler_pauses_only_the_revision_it_could_not_compute(world: World) -> None:
     await put(world)
     reply = await world.nothing(
-        world.partition.pause_task("T", reason="", actor="", call="", revision="2")
+        world.partition.pause_task("T", reason="", actor="", call="", revision="2@inc-T")
     )
     assert reply.word == "STALE"
-    reply = await world.partition.pause_task("T", reason="", actor="", call="", revision="1")
+    reply = await world.partition.pause_task("T", reason="", actor="", call="", revision="1@inc-T")
     assert reply.word == "OK"
 
 
@@ -183,12 +183,12 @@ async def test_a_time_that_is_covered_or_of_another_revision_is_stale(world: Wor
     await world.partition.pause_task("T", reason="", actor="", call="")
     resume = world.partition.resume_task
 
-    for time_ms, revision in ((T0 + 1000, ""), (T0 + 9000, "1")):
+    for time_ms, revision in ((T0 + 1000, ""), (T0 + 9000, "1@inc-T")):
         reply = await world.nothing(
             resume("T", delay_ms=0, tick=tick(time_ms), call="c", revision=revision)
         )
         assert reply.word == "STALE"
-    reply = await resume("T", delay_ms=0, tick=tick(T0 + 9000), call="c", revision="2")
+    reply = await resume("T", delay_ms=0, tick=tick(T0 + 9000), call="c", revision="2@inc-T")
     assert reply.word == "OK"
 
 

@@ -161,7 +161,7 @@ async def test_it_is_stale_when_the_task_changed_since_it_was_read(world: World)
     await put(world)
     row = await read(world)
     other = definition(handler="app:other")
-    for stale in (row._replace(revision="7"), row._replace(due_ms=row.due_ms + 1), None):
+    for stale in (row._replace(revision="7@inc-T"), row._replace(due_ms=row.due_ms + 1), None):
         reply = await world.nothing(
             world.partition.put_task(
                 "T", other, tick(T0 + 5000), if_exists="replace", read=stale, incarnation="i",

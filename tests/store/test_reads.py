@@ -9,7 +9,7 @@ async def test_a_task_is_read_with_all_that_its_next_tick_needs(world: World) ->
     await put(world)
     row = await read(world)
     assert (row.revision, row.due_ms, row.nominal_ms, row.last_ms) == (
-        "1", T0 + 1000, T0 + 1000, 0,
+        "1@inc-T", T0 + 1000, T0 + 1000, 0,
     )  # fmt: skip
     assert (row.anchor_ms, row.trigger, row.args, row.spec) == (
         T0 + 1000, b"every second", b"args", b"spec",
@@ -68,7 +68,7 @@ async def test_the_look_ahead_comes_soonest_first_within_its_bounds(world: World
     assert [item.member for item in found] == ["t:B", "t:C"]
     assert [item.member for item in (await peek(ahead_ms=9000, most=1))[1]] == ["t:B"]
     assert found[0].trigger == b"every second"
-    assert (found[0].revision, found[0].incarnation) == ("1", "inc-B")
+    assert (found[0].revision, found[0].incarnation) == ("1@inc-B", "inc-B")
     assert await world.reads.next_due_ms() == T0 + 1000
 
 

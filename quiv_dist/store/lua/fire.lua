@@ -51,7 +51,7 @@ local function fire_tick(i)
   if not task then
     call('ZREM', K .. 'due', 't:' .. id)
     return 'GONE'
-  elseif task.rev ~= rev or task.due ~= due then
+  elseif task.revision ~= rev or task.due ~= due then
     return 'STALE'
   elseif tonumber(due) > NOW then
     return 'EARLY'

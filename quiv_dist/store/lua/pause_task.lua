@@ -13,7 +13,7 @@ end
 if remembered('pause', id) then
   return { 'OK', task_json(task) }
 end
-if ARGV[5] ~= '' and ARGV[5] ~= task.rev then
+if ARGV[5] ~= '' and ARGV[5] ~= task.revision then
   return { 'STALE', task_json(task) }
 end
 if task.state == 'paused' then

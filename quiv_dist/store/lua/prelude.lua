@@ -202,6 +202,12 @@ local TASK_FIELDS = { 'rev', 'inc', 'state', 'due', 'next', 'nominal', 'last', '
   'jitter', 'attempt', 'reason', 'snap', 'name', 'handler', 'queue', 'prio', 'spec', 'args',
   'maxc', 'journal', 'pinned' }
 
+-- What a reader is given as the revision, and a writer must bring back: a task that was removed
+-- and added again under its id may have reached the same number and the same due time.
+local function revision(rev, inc)
+  return rev .. '@' .. inc
+end
+
 -- A task record with `live`: how many of its runs have not ended, and `running`: how many of
 -- those do not wait for a retry.
 local function load_task(id)
@@ -222,7 +228,8 @@ local function load_task(id)
     nominal = v[6] or '', last = v[7], mode = v[8], every = v[9], jitter = v[10],
     attempt = v[11], reason = v[12] or '', snap = v[13], name = v[14], handler = v[15],
     queue = v[16], prio = v[17], spec = v[18], args = v[19], maxc = v[20],
-    journal = v[21] or '', pinned = v[22] or '', live = live, running = running }
+    journal = v[21] or '', pinned = v[22] or '', live = live, running = running,
+    revision = revision(v[1], v[2]) }
 end
 
 -- A job record is a hash of what changes (status, entry, node, deliv, crashes, started, stop,

@@ -54,6 +54,7 @@ local CALLS = {
   ['zrangebyscore'] = { 'ZRANGEBYSCORE', probe, 0, 1, 'LIMIT', 0, 1 },
   ['zrem'] = { 'ZREM', probe, 'v' },
   ['zremrangebyrank'] = { 'ZREMRANGEBYRANK', probe, 0, 0 },
+  ['zrevrange'] = { 'ZREVRANGE', probe, 0, 0 },
   ['zrevrangebyscore'] = { 'ZREVRANGEBYSCORE', probe, 1, 0 },
   ['zscore'] = { 'ZSCORE', probe, 'v' },
 }

@@ -35,7 +35,7 @@ if task then
   if ARGV[2] ~= 'replace' then
     return { ARGV[2] == 'keep' and 'KEPT' or 'EXISTS', task_json(task), NOW_TEXT }
   end
-  if ARGV[3] ~= task.rev or ARGV[4] ~= task.due then
+  if ARGV[3] ~= task.revision or ARGV[4] ~= task.due then
     return { 'STALE', task_json(task), NOW_TEXT }
   end
   local stored = call('HMGET', key, 'fingerprint', 'trigger')

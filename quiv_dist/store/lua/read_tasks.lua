@@ -1,7 +1,7 @@
 -- Read task records.
 -- KEYS[1] meta
 -- ARGV    task ids
--- Reply   {task JSON or '', args, rev, due ms, nominal ms, last ms, anchor ms, trigger,
+-- Reply   {task JSON or '', args, revision, due ms, nominal ms, last ms, anchor ms, trigger,
 --         fingerprint, spec} an id
 -- Events  none
 local reply = {}
@@ -9,7 +9,7 @@ for _, id in ipairs(ARGV) do
   local task = load_task(id)
   if task then
     local more = call('HMGET', K .. 'task:' .. id, 'anchor', 'trigger', 'fingerprint')
-    reply[#reply + 1] = { task_json(task), task.args, task.rev, task.due, task.nominal,
+    reply[#reply + 1] = { task_json(task), task.args, task.revision, task.due, task.nominal,
       task.last, more[1] or '', more[2] or '', more[3] or '', task.spec }
   else
     reply[#reply + 1] = { '' }

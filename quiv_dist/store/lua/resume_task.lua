@@ -15,7 +15,7 @@ end
 if remembered('resume', id) then
   return { 'OK', task_json(task), NOW_TEXT }
 end
-if (ARGV[6] or '') ~= '' and ARGV[6] ~= task.rev then
+if (ARGV[6] or '') ~= '' and ARGV[6] ~= task.revision then
   return { 'STALE', task_json(task), NOW_TEXT }
 end
 local waiting, running = {}, false

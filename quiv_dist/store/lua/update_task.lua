@@ -22,7 +22,7 @@ if nominal == 'now' then
   nominal = int(math.max(NOW, tonumber(task.last) + 1))
   due = nominal
 end
-if ARGV[2] ~= task.rev or ARGV[3] ~= task.due or
+if ARGV[2] ~= task.revision or ARGV[3] ~= task.due or
   (nominal ~= '' and tonumber(nominal) <= tonumber(task.last)) then
   return { 'STALE', task_json(task), NOW_TEXT }
 end
