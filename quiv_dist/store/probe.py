@@ -45,7 +45,7 @@ def _words(text: str) -> frozenset[str]:
 _CONNECT = _words("eval evalsha info ping pubsub|numsub subscribe unsubscribe")
 _READ = _words(
     "get hget hgetall hlen hmget hvals lrange smembers time xrange xrevrange zcard zrange"
-    " zrangebyscore zrevrangebyscore zscore"
+    " zrangebyscore zrevrange zrevrangebyscore zscore"
 )
 _WRITE = _words(
     "del exists hdel hset lpush lrem ltrim publish sadd set srem xack xadd xdel"
@@ -72,6 +72,8 @@ DIRECT: dict[str, tuple[object, ...]] = {
 """How to try the commands that no script runs; those that subscribe are tried with channels."""
 _BY_CHANNEL = _words("subscribe psubscribe")
 _BY_SCRIPT = _words("eval evalsha")
+# What other commands, keys and channels are tried with.
+_TRIED_WITH = _words("eval hmget hdel subscribe psubscribe")
 
 # The leader lease is the scheduler's. Others may be allowed to read it, and need not be.
 _LEADERSHIP = frozenset({"leader", "epoch"})
@@ -111,10 +113,16 @@ class _Findings:
     missing: set[str] = field(default_factory=set)
     keys: set[str] = field(default_factory=set)
     channels: set[str] = field(default_factory=set)
-    untried: bool = False
 
     def __bool__(self) -> bool:
         return bool(self.commands or self.missing or self.keys or self.channels)
+
+    @property
+    def partial(self) -> bool:
+        """Whether a refusal hides others: what it was to be tried with could not run."""
+        refused = self.commands | self.missing
+        # See probe.lua for the last.
+        return bool(refused & _TRIED_WITH) or refused >= {"set", "del"} or "meta" in self.keys
 
     def add(self, kind: Refusal | None, name: str, *, key: str, channel: str) -> None:
         """Note the refusal of ``name``, which was tried on this key or channel."""
@@ -190,17 +198,12 @@ class _Probe:
         # The hash may be unknown, which is an error and no refusal.
         await self._try("evalsha", "EVALSHA", digest, *args, key="meta")
         reply = await self._try("eval", "EVAL", source, *args, key="meta")
-        if reply is None:
-            self._findings.untried = True
-            return
-        for name, error in zip(reply[::2], reply[1::2], strict=True):
+        for name, error in zip((reply or ())[::2], (reply or ())[1::2], strict=True):
             kind, label = refusal(error.decode()), name.decode()
             if label in names:
                 self._findings.add(kind, label, key="probe:*", channel="node:*")
             elif kind == "key":
                 self._findings.add(kind, label, key=label, channel="")
-        # Without both the script ended early.
-        self._findings.untried = {b"set", b"del"} <= set(reply[::2])
 
     def _key_names(self) -> Iterable[tuple[str, bool]]:
         """Return a name for each kind of key that the role uses, and whether it writes it."""
@@ -251,7 +254,7 @@ class _Probe:
         return text
 
     def _rules(self) -> Iterable[str]:
-        """Return the rules that are missing; all of them where scripts could not be tried."""
+        """Return the rules that are missing; all of them where not everything was tried."""
         found = self._findings
         for rule in acl_rules(self._role, self._store.namespace):
             wanted = {
@@ -259,7 +262,7 @@ class _Probe:
                 "&": bool(found.channels),
                 "+": rule[1:] in found.commands,
             }
-            if found.untried or wanted[rule[0]]:
+            if found.partial or wanted[rule[0]]:
                 yield rule
 
 

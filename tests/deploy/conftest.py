@@ -53,7 +53,8 @@ class Guarded:
     def user(self, name: str, rules: list[str]) -> Iterator[None]:
         """A user with the password `secret` and no rules but these, for a while."""
         with self.client() as admin:
-            admin.execute_command("ACL", "SETUSER", name, "reset", "on", ">secret", *rules)
+            admin.execute_command("ACL", "SETUSER", name, "reset", "resetchannels", *rules)
+            admin.execute_command("ACL", "SETUSER", name, "on", ">secret")
             self.passwords[name.upper() + "_PASSWORD"] = "secret"
             try:
                 yield
