@@ -17,9 +17,9 @@ from quiv_dist.cli import logs, options, output
 from quiv_dist.cli.connection import target
 from quiv_dist.cli.errors import Command
 from quiv_dist.core.wire import Envelope, JobWire, to_datetime
-from quiv_dist.events.cursor import parse_id
+from quiv_dist.events.cursor import START, parse_id
 from quiv_dist.events.feed import EventFeed
-from quiv_dist.events.log import EnvelopeReader, LogReads
+from quiv_dist.events.log import EnvelopeReader, LogReads, LogState
 from quiv_dist.models import Event, EventGap
 from quiv_dist.store.namespace import Store
 from quiv_dist.store.reads import LOG_PAGE
@@ -111,12 +111,16 @@ class Follower:
             await feed.stop()
 
     async def _past(self, number: int, since: str) -> AsyncIterator[Envelope]:
-        """Yield what a log has after an id, and first of all that some of it is gone."""
+        """Yield what a log has after an id, and where it was trimmed after it, that it was.
+
+        Each entry names the one of its kind before it, and the newest of each kind is kept
+        beside the log: what neither leads to is gone. Nothing was asked for before ``0-0``.
+        """
         reads = LogReads.over(self._store.reads(number))
         reader = EnvelopeReader(_LOG)
         state = await reads.state()
         last = dict.fromkeys(self._names, parse_id(since))
-        after, told = since, False
+        after, told = since, parse_id(since) == START
         while True:
             page = await reads.log_after(after)
             for entry in page:
@@ -124,23 +128,22 @@ class Follower:
                 envelope = reader.decode(entry.kind, entry.data)
                 if envelope is None or entry.kind not in self._names:
                     continue
-                if (
-                    not told
-                    and parse_id(since) != (0, 0)
-                    and parse_id(entry.prev) > last[entry.kind]
-                ):
+                if not told and parse_id(entry.prev) > last[entry.kind]:
                     told = True
-                    yield _gap(state.incarnation, number, since, page[0].id, envelope.at_ms)
+                    yield _lost(state, number, since, page[0].id, envelope.at_ms)
                 last[entry.kind] = parse_id(entry.id)
                 yield envelope
             if len(page) < LOG_PAGE:
-                return
+                break
+        newest = {kind: parse_id(event_id) for kind, event_id in state.newest.items()}
+        if not told and any(newest.get(kind, START) > at for kind, at in last.items()):
+            yield _lost(state, number, since, None, self._store.clock.now_ms())
 
 
-def _gap(log: str, partition: int, since: str, first: str, at_ms: int) -> Envelope:
+def _lost(state: LogState, partition: int, since: str, to_id: str | None, at_ms: int) -> Envelope:
     return Envelope(
-        id="", prev="", type=Event.EVENTS_LOST.value, at_ms=at_ms, partition=partition, log=log,
-        gap=EventGap(from_id=since, to_id=first),
+        id="", prev="", type=Event.EVENTS_LOST.value, at_ms=at_ms, partition=partition,
+        log=state.incarnation, gap=EventGap(from_id=since, to_id=to_id),
     )  # fmt: skip
 
 
@@ -158,7 +161,7 @@ def _print(envelope: Envelope, *, as_json: bool) -> None:
 def _without_blanks(envelope: Envelope) -> dict[str, Any]:
     """Return the parts that an event has; which those are depends on its kind."""
     parts = msgspec.structs.asdict(envelope)
-    return {name: value for name, value in parts.items() if value not in {None, ""} or name == "id"}
+    return {name: value for name, value in parts.items() if value is not None and value != ""}
 
 
 def _words(envelope: Envelope) -> Iterator[str]:

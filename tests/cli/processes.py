@@ -90,7 +90,11 @@ class CommandProcess:
 
     def stop(self) -> int:
         """The exit code of a drain."""
-        self.send(signal.SIGTERM)
+        return self.stop_by(signal.SIGTERM)
+
+    def stop_by(self, number: signal.Signals) -> int:
+        """The exit code after one signal."""
+        self.send(number)
         return self.ended()
 
     @property

@@ -30,7 +30,7 @@ def hold(fifo: str) -> None:
     Path(fifo).read_bytes()
 
 
-def wait_for_stop(stop_event: Any) -> None:
+def wait_for_stop(stop_event: Any = None) -> None:
     """Run until asked to stop."""
     stop_event.wait()
 

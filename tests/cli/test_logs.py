@@ -30,13 +30,14 @@ def test_colours_mark_the_level_alone() -> None:
 
 
 def test_a_line_of_json_stays_one_line() -> None:
+    line = ""
     try:
-        raise ValueError("of no use")
+        int("of no use")
     except ValueError:
         line = JsonFormatter().format(_record("first\nsecond ü", exc_info=True))
     assert "\n" not in line
     fields = json.loads(line)
-    assert fields.pop("exc").splitlines()[-1] == "ValueError: of no use"
+    assert fields.pop("exc").splitlines()[-1].startswith("ValueError: ")
     assert fields == {
         "ts": "2025-11-24T16:00:00.123Z",
         "level": "warning",
