@@ -33,6 +33,11 @@ def _note(what: str) -> None:
     os.write(_ledger(), json.dumps(line).encode() + b"\n")
 
 
+def _sleep(seconds: float) -> None:
+    # Not time.sleep: it wakes at an absolute time, which a skewed clock makes invalid.
+    Event().wait(seconds)
+
+
 async def tick() -> None:
     """A short job."""
     _note("start")
@@ -52,7 +57,7 @@ def hold(seconds: float, stop_event: Event) -> None:
 def stubborn(seconds: float) -> None:
     """A job that cannot be asked to end."""
     _note("start")
-    time.sleep(seconds)
+    _sleep(seconds)
     _note("end")
 
 
@@ -65,7 +70,7 @@ def die() -> None:
 def fail_in(seconds: float) -> None:
     """A job that fails; its run is tried again."""
     _note("start")
-    time.sleep(seconds)
+    _sleep(seconds)
     _note("end")
     raise RuntimeError("fails every time")
 

@@ -58,10 +58,12 @@ class Submissions:
 
     async def _submit(self) -> None:
         client = self._fleet.client
+        retried = client.handler(max_crashes=20, max_retries=1, retry_backoff=0.3)
         kinds = (
             (client.handler(max_crashes=20)(fleet_app.stubborn), 0.05),
-            (client.handler(max_crashes=20)(fleet_app.hold), 0.2),
-            (client.handler(max_crashes=20, max_retries=1, retry_backoff=0.3)(fleet_app.fail_in), 0.02),
+            (client.handler(max_crashes=20)(fleet_app.hold), 2.0),
+            (client.handler(max_crashes=20)(fleet_app.stubborn), 0.5),
+            (retried(fleet_app.fail_in), 0.02),
         )
         number = 0
         while not self._stop.is_set():

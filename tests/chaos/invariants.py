@@ -418,5 +418,3 @@ def undisturbed_ran_once(evidence: Evidence) -> Iterable[str]:
         job = _job(event)
         if deliveries[job.id] == 1 and began[job.id] != 1:
             yield f"{job.id} was delivered once and began {began[job.id]} times"
-
-

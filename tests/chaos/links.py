@@ -15,15 +15,17 @@ class Link:
     """Forwards connections to a server. Needs no privileges, unlike a firewall or a namespace.
 
     Cut, it is a network split: connections stay open, nothing passes, and what was on its way
-    arrives when it heals, however late. Dropped, it is a reset: connections end.
+    arrives when it heals, however late. Cut one way, requests pass and replies do not. Dropped, it
+    is a reset: connections end.
     """
 
     def __init__(self, server_port: int) -> None:
         self._server_port = server_port
         self._socket = socket.socket()
         self._socket.bind(("127.0.0.1", 0))
-        self._open = asyncio.Event()
-        self._open.set()
+        self._to_server = asyncio.Event()
+        self._to_process = asyncio.Event()
+        self.heal()
         self._pumps: set[asyncio.Task[None]] = set()
         self._writers: set[asyncio.StreamWriter] = set()
         self._server: asyncio.Server | None = None
@@ -33,11 +35,14 @@ class Link:
     def url(self) -> str:
         return f"redis://127.0.0.1:{self._socket.getsockname()[1]}/0"
 
-    def cut(self) -> None:
-        self._open.clear()
+    def cut(self, *, replies_only: bool = False) -> None:
+        self._to_process.clear()
+        if not replies_only:
+            self._to_server.clear()
 
     def heal(self) -> None:
-        self._open.set()
+        self._to_process.set()
+        self._to_server.set()
 
     def drop(self) -> None:
         """End every connection at once, as a reset does."""
@@ -66,7 +71,7 @@ class Link:
         self._server = await asyncio.start_server(self._accept, sock=self._socket)
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await self._open.wait()
+        await self._to_server.wait()
         try:
             far_reader, far_writer = await asyncio.open_connection("127.0.0.1", self._server_port)
         except OSError:
@@ -75,8 +80,8 @@ class Link:
         pair = (writer, far_writer)
         self._writers.update(pair)
         pumps = [
-            asyncio.create_task(self._pump(reader, far_writer)),
-            asyncio.create_task(self._pump(far_reader, writer)),
+            asyncio.create_task(self._pump(reader, far_writer, self._to_server)),
+            asyncio.create_task(self._pump(far_reader, writer, self._to_process)),
         ]
         self._pumps.update(pumps)
         await asyncio.wait(pumps, return_when=asyncio.FIRST_COMPLETED)
@@ -86,9 +91,11 @@ class Link:
         await asyncio.gather(*pumps, return_exceptions=True)
         self._pumps.difference_update(pumps)
 
-    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _pump(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, way: asyncio.Event
+    ) -> None:
         with suppress(OSError):
             while data := await reader.read(_CHUNK):
-                await self._open.wait()
+                await way.wait()
                 writer.write(data)
                 await writer.drain()
