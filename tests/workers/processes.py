@@ -20,7 +20,7 @@ class Processes:
     def __init__(self, directory: Path, environment: dict[str, str]) -> None:
         self.directory = directory
         path = os.pathsep.join([str(directory), str(ROOT)])
-        self._environment = {**os.environ, "PYTHONPATH": path, **environment}
+        self.environment = {**os.environ, "PYTHONPATH": path, **environment}
         self._started: list[subprocess.Popen[bytes]] = []
 
     def start(self, *arguments: str) -> subprocess.Popen[bytes]:
@@ -28,7 +28,7 @@ class Processes:
             process = subprocess.Popen(
                 [sys.executable, *arguments],
                 cwd=self.directory,
-                env=self._environment,
+                env=self.environment,
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
