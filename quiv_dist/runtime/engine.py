@@ -168,7 +168,11 @@ class Engine:
         async with self._connecting:
             if self._store is None:
                 store = await self._new_store()
-                await store.open(role="client")
+                try:
+                    await store.open(role="client")
+                except BaseException:
+                    await store.close()
+                    raise
                 self._store = store
             return self._store
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from datetime import tzinfo
 from typing import Literal
-from urllib.parse import urlsplit
 
 from quiv_dist.config import (
     DEFAULT_HISTORY_RETENTION_S,
@@ -19,7 +18,7 @@ from quiv_dist.config import (
 )
 from quiv_dist.exceptions import ConfigurationError
 from quiv_dist.runtime.engine import ROLES, EngineOptions
-from quiv_dist.store.connection import redacted
+from quiv_dist.store.connection import check_url
 from quiv_dist.store.keys import check_namespace
 from quiv_dist.worker.worker import WorkerOptions
 
@@ -126,25 +125,3 @@ class InstanceSettings:
                 self.settings, history_retention_ms=self.history_retention_s * 1000
             ),
         )
-
-
-def check_url(value: object) -> str:
-    """Return the URL of a server, or raise; the message shows no password."""
-    try:
-        parts = urlsplit(value if isinstance(value, str) else "")
-        # Parsed by the property, which raises for one that is no number.
-        ends = bool(parts.path) if parts.scheme == "unix" else parts.port != 0
-        if parts.scheme in {"redis", "rediss", "unix"} and ends:
-            return str(value)
-    except ValueError:
-        pass
-    try:
-        shown = redacted(value) if isinstance(value, str) else value
-    except ValueError:
-        # What cannot be taken apart may have a password anywhere.
-        shown = f"{str(value).partition(':')[0]}://..."
-    msg = (
-        f"redis_url={shown!r} is not accepted: give redis://host:port/db, rediss:// for TLS, or"
-        " unix://path"
-    )
-    raise ConfigurationError(msg)

@@ -7,9 +7,10 @@ process: a connection per task is how a pool stalls under load.
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Awaitable, Callable
 from typing import Any, Literal, TypeVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from redis import exceptions as errors
 from redis.asyncio import Redis
@@ -41,13 +42,38 @@ _PASSING = (
 
 
 def redacted(url: str) -> str:
-    """Return ``url`` without its password, for messages and logs."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    user = parts.username or ""
-    netloc = f"{user}:***@{parts.hostname or ''}" + (f":{parts.port}" if parts.port else "")
-    return urlunsplit(parts._replace(netloc=netloc))
+    """Return ``url`` without its password, for messages and logs, whatever ``url`` is."""
+    # Up to the last @: a password with a slash or an @ in it, which a URL must not have, goes too.
+    shown = re.sub(r"://([^:@/]*):.*@", r"://\1:***@", url, flags=re.DOTALL)
+    return re.sub(r"([?&]password=)[^&]*", r"\1***", shown)
+
+
+def check_url(value: object) -> str:
+    """Return the URL of a server.
+
+    Raises:
+        ConfigurationError: it is none; the message shows no password.
+
+    """
+    try:
+        parts = urlsplit(value if isinstance(value, str) and "://" in value else "")
+        if parts.scheme == "unix":
+            accepted = bool(parts.path)
+        else:
+            # The client library takes any other path for database 0. The port is parsed by the
+            # property, which raises for one that is no number.
+            accepted = parts.scheme in {"redis", "rediss"} and parts.port != 0
+            accepted = accepted and re.fullmatch(r"(/\d*)?", parts.path) is not None
+    except ValueError:
+        accepted = False
+    if accepted:
+        return str(value)
+    shown = redacted(value) if isinstance(value, str) else value
+    msg = (
+        f"redis_url={shown!r} is not accepted: give redis://host:port/db, rediss:// for TLS, or"
+        " unix://path"
+    )
+    raise ConfigurationError(msg)
 
 
 def open_client(url: str, settings: Settings, *, read_timeout_s: float | None = None) -> Redis:
@@ -65,7 +91,7 @@ def open_client(url: str, settings: Settings, *, read_timeout_s: float | None = 
     timeout = settings.command_timeout_s if read_timeout_s is None else read_timeout_s or None
     try:
         client = Redis.from_url(
-            url,
+            check_url(url),
             protocol=2,
             socket_timeout=timeout,
             socket_connect_timeout=settings.connect_timeout_s,
@@ -73,10 +99,7 @@ def open_client(url: str, settings: Settings, *, read_timeout_s: float | None = 
             retry=Retry(NoBackoff(), 0),
         )
     except (ValueError, TypeError) as error:
-        msg = (
-            f"redis_url={redacted(url)!r} is not accepted: {error}; give redis://, rediss:// or"
-            " unix://"
-        )
+        msg = f"redis_url={redacted(url)!r} is not accepted: {error}"
         raise ConfigurationError(msg) from error
     # Replies come as the server sends them: no per-command reshaping that varies by version.
     client.response_callbacks.clear()
@@ -154,6 +177,10 @@ def translated(error: Exception, url: str) -> Exception:
     refused = refused or kind in {"command", "key", "channel"}
     if refused or text.startswith(("NOAUTH", "WRONGPASS", "NOPERM")) or "DB index" in text:
         return ConfigurationError(f"Redis at {redacted(url)} refuses this user or database: {text}")
+    if isinstance(error, errors.InvalidResponse):
+        return ConfigurationError(
+            f"what answers at {redacted(url)} does not speak the Redis protocol ({text})"
+        )
     if kind == "missing":
         return ConfigurationError(
             f"Redis at {redacted(url)} lacks a needed command ({text}): Redis 6.2 or later, or"
