@@ -311,7 +311,7 @@ class Heartbeat(Service):
             node.id, [(job, item.entry, item.delivery) for job, item in held.items()]
         )
         self._renewed_s = sent_s
-        self._store.observe(reply.server_ms, self.logger.error)
+        self._store.observe(reply.server_ms, sent_s, self.logger.error)
         if not reply.known or reply.incarnation != self._incarnation:
             await self._register()
         for job_id in reply.lost:

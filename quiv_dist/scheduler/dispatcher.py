@@ -92,12 +92,12 @@ class Dispatcher(Service):
         return settings.poll_s
 
     async def _read(self) -> int:
-        self._read_s = monotonic_s()
+        sent_s = self._read_s = monotonic_s()
         now_ms, self._ahead = await self._partition.peek_due(
             ahead_ms=self.settings.look_ahead_ms, most=_PAGE
         )
         self._full_page = len(self._ahead) >= _PAGE
-        self._store.observe(now_ms, self.logger.error)
+        self._store.observe(now_ms, sent_s, self.logger.error)
         return now_ms
 
     async def _fire_all(self, due: list[Due], now_ms: int) -> None:

@@ -172,7 +172,7 @@ class Elector(Service):
         return not counts[node_id] and connection == self._node.connection
 
     def _trust(self, sent_s: float, reply: LeaseReply) -> None:
-        self._store.observe(reply.server_ms, self.logger.error)
+        self._store.observe(reply.server_ms, sent_s, self.logger.error)
         settings = self.settings
         self._window = TrustWindow.renewed(
             sent_s, settings.leader_lease_ms / 1000, settings.leader_margin_s

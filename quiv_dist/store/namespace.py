@@ -226,8 +226,13 @@ class Store:
                 await self._open_namespace(limit)
         raise AssertionError(name)
 
-    def observe(self, server_ms: int, report: Callable[[str], None] = _LOG.warning) -> None:
-        """Learn the server's time from a reply, and report a step of its clock."""
-        moved = self.clock.observe(server_ms)
+    def observe(
+        self, server_ms: int, sent_s: float, report: Callable[[str], None] = _LOG.warning
+    ) -> None:
+        """Learn the server's time from the reply to a request begun at ``sent_s`` (monotonic).
+
+        A step of its clock is reported.
+        """
+        moved = self.clock.observe(server_ms, sent_s)
         if abs(moved) > STEP_MS:
             report(f"the clock of the Redis server moved by {moved / 1000:+.1f} s")

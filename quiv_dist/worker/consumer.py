@@ -12,6 +12,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Sequence
 
+from quiv_dist.clock import monotonic_s
 from quiv_dist.node import NodeLink
 from quiv_dist.service import Service
 from quiv_dist.store.namespace import Store
@@ -111,12 +112,12 @@ class Consumer(Service):
             self.logger.warning("gave back %d jobs of a claim whose reply was lost", len(back))
 
     async def _claim(self, slots: int) -> int:
-        delivered = self._delivered
+        delivered, sent_s = self._delivered, monotonic_s()
         server_ms, jobs = await self._partition.claim(
             self._node.id, slots=slots, streams=self._streams, delivered=delivered
         )
         self._delivered = []
-        self._store.observe(server_ms, self.logger.error)
+        self._store.observe(server_ms, sent_s, self.logger.error)
         for job in jobs:
             self._start_job(job)
         return len(jobs)
