@@ -77,12 +77,14 @@ class StoreMachine(RuleBasedStateMachine):
 
     # Users --------------------------------------------------------------------------------------
 
-    @initialize(leader=LEADERS)
-    def begin(self, leader: str) -> None:
-        """Most histories begin with a leader and both workers there."""
+    @initialize(leader=LEADERS, modes=st.tuples(MODES, MODES))
+    def begin(self, leader: str, modes: tuple[str, str]) -> None:
+        """Begin with a leader, both workers and both tasks there; any of them may go."""
         self.elect(leader)
-        self.register("W")
-        self.register("X")
+        for worker in ("W", "X"):
+            self.register(worker)
+        for task, mode in zip(("A", "B"), modes, strict=True):
+            self.put(task, mode, stale=False, crashes=2)
 
     @rule(task=TASKS, mode=MODES, stale=st.booleans(), crashes=st.integers(1, 2))
     def put(self, task: str, mode: str, stale: bool, crashes: int) -> None:
@@ -127,9 +129,10 @@ class StoreMachine(RuleBasedStateMachine):
         self._run(self.p.resume_task(task, delay_ms=100, tick=None, call=""))
 
     @precondition(lambda self: self.tasks)
-    @rule(task=TASKS)
-    def remove(self, task: str) -> None:
-        self._run(self.p.remove_task(task, call=""))
+    @rule(task=TASKS, surely=st.sampled_from([True, False, False]))
+    def remove(self, task: str, surely: bool) -> None:
+        if surely:
+            self._run(self.p.remove_task(task, call=""))
 
     @precondition(lambda self: self.tasks)
     @rule(task=TASKS, again=st.booleans())
@@ -159,20 +162,27 @@ class StoreMachine(RuleBasedStateMachine):
     def time_passes(self, ms: int) -> None:
         self._run(self.world.after(ms))
 
-    @precondition(lambda self: self.tasks)
-    @rule(work=st.booleans())
-    def a_tick_comes_due(self, work: bool) -> None:
-        """The clock moves to the next due time; whoever leads fires, and a worker claims."""
+    @rule(worker=WORKERS, work=st.sampled_from(["none", "claim", "completed", "failed"]))
+    def a_tick_comes_due(self, worker: str, work: str) -> None:
+        """The clock moves to the next due time; whoever leads fires, and a worker works."""
         due = self._run(self.world.reads.next_due_ms())
         if due is not None and due > self.world.now:
             self._run(self.world.at(due))
+        if self._run(self.world.reads.leader())[1] <= self.world.now:
+            self.elect("L")
         holder, _ = self._run(self.world.reads.leader())
         for leader, known in self.holders.items():
             if known == holder:
                 self.peek(leader, 0)
                 self.fire(leader)
-        if work:
-            self.claim("W", 2)
+        if work == "none":
+            return
+        known_before = len(self.held)
+        self.claim(worker, 2)
+        if work != "claim":
+            for _, job in self.held[known_before:]:
+                retry = (ids.job_id("0000", self._number()), 500) if job.attempt < 3 else None
+                self._finish(worker, job, work, retry)
 
     # Leaders ------------------------------------------------------------------------------------
 
@@ -288,11 +298,16 @@ class StoreMachine(RuleBasedStateMachine):
         """End a delivery that a worker believes it has; it may do so again later."""
         worker, job = data.draw(st.sampled_from(self.held))
         again = (ids.job_id("0000", self._number()), 500) if retry else None
-        before = self._run(self.world.dump())
-        (word,) = self._run(self.p.finish(worker, [end(job, outcome, retry=again)]))
-        self.ledger.finished(before, worker, job, word)
+        self._finish(worker, job, outcome, again)
         if forget:
             self.held.remove((worker, job))
+
+    def _finish(
+        self, worker: str, job: Claimed, outcome: str, retry: tuple[str, int] | None
+    ) -> None:
+        before = self._run(self.world.dump())
+        (word,) = self._run(self.p.finish(worker, [end(job, outcome, retry=retry)]))
+        self.ledger.finished(before, worker, job, word)
 
     @rule(worker=WORKERS)
     def renew(self, worker: str) -> None:

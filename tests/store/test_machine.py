@@ -21,7 +21,7 @@ def test_the_invariants_hold_over_any_history(redis_url: str) -> None:
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=1500 if LONG else 50,
+            max_examples=1500 if LONG else 40,
             stateful_step_count=150 if LONG else 60,
             deadline=None,
             suppress_health_check=list(HealthCheck),
