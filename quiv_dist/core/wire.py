@@ -16,11 +16,13 @@ from quiv_dist.models import Event, EventGap, Job, Node, Task, Tick
 SCHEMA_VERSION = 1
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+# The end of the calendar. A delay of centuries is added to the server's time by scripts.
+_LAST_MS = 253_402_300_799_999
 
 
 def to_datetime(ms: int) -> datetime:
-    """Return the UTC datetime of ``ms`` since the epoch."""
-    return _EPOCH + timedelta(milliseconds=ms)
+    """Return the UTC datetime of ``ms`` since the epoch; what is past the calendar is its end."""
+    return _EPOCH + timedelta(milliseconds=min(ms, _LAST_MS))
 
 
 def to_ms(value: datetime) -> int:

@@ -30,6 +30,7 @@ from quiv_dist.store.keys import PRIORITIES
 from quiv_dist.store.records import Definition, NextTick, TaskRow
 
 MOST_TEXT = 200
+MOST_COUNT = 2**31 - 1
 _encode = msgspec.msgpack.Encoder(order="deterministic").encode
 
 
@@ -59,10 +60,10 @@ class TaskOptions:
         """Return the part that travels with each job."""
         return JobSpec(
             executor=self.executor,
-            timeout_ms=None if self.timeout_s is None else max(1, round(self.timeout_s * 1000)),
+            timeout_ms=None if self.timeout_s is None else max(1, seconds_to_ms(self.timeout_s)),
             max_retries=self.max_retries,
-            retry_backoff_ms=_ms(self.retry_backoff_s),
-            retry_backoff_max_ms=_ms(max(self.retry_backoff_max_s, self.retry_backoff_s)),
+            retry_backoff_ms=seconds_to_ms(self.retry_backoff_s),
+            retry_backoff_max_ms=seconds_to_ms(max(self.retry_backoff_max_s, self.retry_backoff_s)),
             store_result=self.store_result,
         )
 
@@ -195,7 +196,7 @@ def first_tick(
     if run_at is not None:
         at = check_run_at(run_at)
     elif delay is not None:
-        at = now_ms + _ms(check_number("delay", delay, least=0))
+        at = now_ms + seconds_to_ms(check_number("delay", delay, least=0))
     if at is None and trigger.kind == "cron":
         at = next_nominal(trigger, now_ms, now_ms, task_id)
     if at is None or at <= now_ms:
@@ -237,11 +238,23 @@ def check_number(
     raise ConfigurationError(msg)
 
 
+def check_finite(
+    name: str, value: object, *, least: float | None = None, above: float | None = None
+) -> float:
+    """Return a finite number within bounds: JSON, which events travel as, has no infinity."""
+    found = check_number(name, value, least=least, above=above)
+    if math.isinf(found):
+        msg = f"{name}={value!r} is not accepted: give a finite number of seconds"
+        raise ConfigurationError(msg)
+    return found
+
+
 def check_count(name: str, value: object, *, least: int) -> int:
-    """Return a whole number of ``least`` or more."""
-    if isinstance(value, int) and not isinstance(value, bool) and value >= least:
+    """Return a whole number of ``least`` or more that fits into four bytes."""
+    if isinstance(value, int) and not isinstance(value, bool) and least <= value <= MOST_COUNT:
         return value
-    msg = f"{name}={value!r} is not accepted: give a whole number, {least} or more"
+    bounds = f"{least} or more" if not isinstance(value, int) or value < least else "below 2**31"
+    msg = f"{name}={value!r} is not accepted: give a whole number, {bounds}"
     raise ConfigurationError(msg)
 
 
@@ -290,9 +303,9 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "task_name": lambda value: check_text("task_name", value),
     "timeout": check_timeout,
     "max_retries": lambda value: check_count("max_retries", value, least=0),
-    "retry_backoff": lambda value: check_number("retry_backoff", value, above=0),
+    "retry_backoff": lambda value: check_finite("retry_backoff", value, above=0),
     "retry_backoff_max": lambda value: check_number("retry_backoff_max", value, above=0),
-    "jitter": lambda value: check_number("jitter", value, least=0),
+    "jitter": lambda value: check_finite("jitter", value, least=0),
     "queue": lambda value: check_queue("queue", value),
     "priority": check_priority,
     "max_crashes": lambda value: check_count("max_crashes", value, least=1),
@@ -388,5 +401,6 @@ def task_options(
     )
 
 
-def _ms(seconds: float) -> int:
+def seconds_to_ms(seconds: float) -> int:
+    """Return whole milliseconds, at most those of the latest instant."""
     return LATEST_MS if seconds * 1000 > LATEST_MS else round(seconds * 1000)

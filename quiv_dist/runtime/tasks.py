@@ -38,6 +38,7 @@ from quiv_dist.runtime.options import (
     check_run_at,
     check_text,
     first_tick,
+    seconds_to_ms,
     shown,
 )
 from quiv_dist.store.namespace import Store
@@ -297,7 +298,8 @@ class TaskCalls:
                 fixed = bool(changes.get("fixed_interval", trigger.fixed_interval))
                 trigger = interval_trigger(seconds, fixed=fixed, jitter_s=options.jitter_s)
             else:
-                trigger = msgspec.structs.replace(trigger, jitter_ms=round(options.jitter_s * 1000))
+                jitter_ms = seconds_to_ms(options.jitter_s)
+                trigger = msgspec.structs.replace(trigger, jitter_ms=jitter_ms)
             options = replace(options, trigger=trigger)
         if "args" in changes or "kwargs" in changes:
             options = replace(options, arguments=self._arguments(row, changes))
@@ -352,7 +354,7 @@ class TaskCalls:
 
     async def resume(self, task_id: str, *, delay: float | None) -> Reply:
         """Resume a task."""
-        delay_ms = min(round(check_number("delay", delay or 0, least=0) * 1000), LATEST_MS)
+        delay_ms = seconds_to_ms(check_number("delay", delay or 0, least=0))
         call = ids.new_id()
         store, partition = await self._at(task_id)
         with (await self._engine.feed()).call(call) as echo:
