@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -45,7 +46,7 @@ def test_the_backoff_doubles_up_to_its_most(face: Any) -> None:
     found = face.get_all_jobs(task_id=task_id, descending=False)
     assert [job.status for job in found] == ["failed"] * 4
     assert dead.payload[1].id == found[-1].id
-    waits = [b.started_at - a.ended_at for a, b in zip(found, found[1:], strict=False)]
+    waits = [b.started_at - a.ended_at for a, b in pairwise(found)]
     least = [timedelta(milliseconds=ms) for ms in (99, 149, 149)]
     assert all(wait >= bound for wait, bound in zip(waits, least, strict=True)), waits
 
@@ -122,3 +123,9 @@ def test_a_recurring_task_goes_on_after_its_last_attempt(face: Any) -> None:
     heard.wait_for(*[Event.JOB_FAILED] * 2)
     assert Event.JOB_DEAD not in heard.kinds
     assert face.get_task(task_id).retry_attempt == 0
+
+
+def test_a_retry_may_be_further_away_than_the_calendar(quiv: Any) -> None:
+    task = _waiting(quiv, run_once=True, retry_backoff=1e300)
+    assert task.next_run_at.year == 9999
+    assert [job.status for job in quiv.get_all_jobs()].count("failed") == 1
