@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -28,9 +29,22 @@ def test_the_server_takes_every_setting(guarded: Guarded) -> None:
     assert f"{kind} {sizes[0]} {sizes[1]} {seconds}" in limits
 
 
-def test_nothing_is_lost_by_a_killed_server(guarded: Guarded) -> None:
+def test_data_survive_a_restart(guarded: Guarded) -> None:
     with guarded.client() as admin:
         admin.set("kept", "1")
+    guarded.server.restart()
+    with guarded.client() as admin:
+        assert admin.get("kept") == "1"
+
+
+def test_what_is_in_the_append_only_file_survives_a_kill(guarded: Guarded) -> None:
+    """Within a second or two of the command: while an fsync is under way, writes wait."""
+    deadline_s = time.monotonic() + 20
+    with guarded.client() as admin:
+        admin.set("kept", "1")
+        while admin.info("persistence")["aof_buffer_length"]:
+            assert time.monotonic() < deadline_s
+            time.sleep(0.01)
     guarded.server.restart(kill=True)
     with guarded.client() as admin:
         assert admin.get("kept") == "1"
