@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
-import threading
+from contextlib import suppress
 from types import FrameType
 from typing import Any, Self
 
@@ -26,10 +26,16 @@ class Signals:
 
     Until ``running()``, a first signal raises ``Interrupted`` in the main thread; after it,
     ``wait()`` returns. A second one ends the process where it stands, with 128 + its number.
+
+    It waits on a pipe that the interpreter itself writes to (``signal.set_wakeup_fd``) and not
+    on a ``threading.Event``: a wait for a lock is not ended by a signal that came just before it
+    or on another thread, and a handler that sets an event deadlocks in the middle of its wait.
     """
 
     def __init__(self) -> None:
-        self._ended = threading.Event()
+        # Never closed: a thread may call `end` for as long as the process lives.
+        self._reader, self._writer = os.pipe()
+        os.set_blocking(self._writer, False)
         self._running = False
         self._cause = ""
         self._count = 0
@@ -51,11 +57,18 @@ class Signals:
     def end(self, cause: str) -> None:
         """Make ``wait`` return, from any thread; the first cause counts."""
         self._cause = self._cause or cause
-        self._ended.set()
+        # A full pipe wakes `wait` as well.
+        with suppress(BlockingIOError):
+            os.write(self._writer, b"\0")
 
     def wait(self) -> str:
-        """Return why to end, when there is a reason."""
-        self._ended.wait()
+        """Return why to end, when there is a reason. Called on the main thread."""
+        # Only now: an event loop that the main thread ran before may have taken it away. A
+        # signal from before this line has been handled when the cause is looked at.
+        previous = signal.set_wakeup_fd(self._writer, warn_on_full_buffer=False)
+        while not self._cause:
+            os.read(self._reader, 1024)
+        signal.set_wakeup_fd(previous)
         return self._cause
 
     def _heard(self, number: int, _frame: FrameType | None) -> None:
@@ -68,4 +81,4 @@ class Signals:
             os._exit(ExitCode.SIGNALLED + number)
         if not self._running:
             raise Interrupted(name)
-        self.end(name)
+        self._cause = self._cause or name

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import signal
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -21,9 +20,9 @@ from workers.demo.records import Heard
 def main() -> None:
     """Listen until told to end."""
     path = Path(sys.argv[1])
-    ended = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: ended.set())
+    # Blocked before any thread is started, they wait for sigwait, which misses none.
+    ending = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, ending)
     # It has its final name only when nothing can be missed any more.
     unready = path.with_name(f"{path.name}.unready")
     with unready.open("ab", buffering=0) as events:
@@ -37,7 +36,7 @@ def main() -> None:
         for kind in Event:
             quiv.add_listener(kind, write)
         unready.rename(path)
-        ended.wait()
+        signal.sigwait(ending)
         quiv.shutdown()
 
 
