@@ -41,7 +41,7 @@ async def in_catalogue(world: World) -> None:
         entry = world.keys.entry_of(world.keys.key(name))
         assert entry in CATALOGUE, f"{name} is not in the catalogue"
         assert entry.type == kind, f"{name} is a {kind}"
-        ttl_ms = await world.client.execute_command("PTTL", world.keys.key(name))
+        ttl_ms = await world.command("PTTL", world.keys.key(name))
         assert (ttl_ms > 0) == name.startswith(EXPIRING), f"{name} expires in {ttl_ms} ms"
 
 

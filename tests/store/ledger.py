@@ -127,7 +127,9 @@ class Ledger:
     def _check_journal(self, state: State, task: str, record: dict[str, str]) -> None:
         entries = [value for (name, _), value in members(state, "journal:").items() if name == task]
         counted = sum(
-            int(str(entry).split("|")[3]) for entry in [*entries, record.get("journal", "")] if entry
+            int(str(entry).split("|")[3])
+            for entry in [*entries, record.get("journal", "")]
+            if entry
         )
         ticks = self._ticks[task, record["inc"]]
         assert counted == len(ticks), "2: every tick has one recorded outcome"
@@ -136,7 +138,7 @@ class Ledger:
         jobs = fields(state, "job:")
         due = {member for _, member in members(state, "due")}
         leases = {job: node for node, job in members(state, "leases:")}
-        parked = {value for value in members(state, "parked:").values()}
+        parked = {str(job) for job in members(state, "parked:").values()}
         streams = {
             value["j"]: name[name.index("[") + 1 : -1]
             for name, value in state.items()

@@ -143,7 +143,7 @@ class StoreMachine(RuleBasedStateMachine):
             word = self._run(
                 self.p.run_now(task, run_id=run, job_id=ids.job_id("0000", number), call=run)
             )
-        assert word in {"OK", "RUNNING", "PAUSED", "GONE"}
+            assert word in {"OK", "RUNNING", "PAUSED", "GONE"}
 
     @rule(handler=st.sampled_from(["app:tidy", "app:other", "app:none"]), again=st.booleans())
     def submit(self, handler: str, again: bool) -> None:
@@ -365,6 +365,6 @@ class StoreMachine(RuleBasedStateMachine):
 
     async def _close(self) -> None:
         names = await self.world.names()
-        await self._client.execute_command("UNLINK", *map(self.world.keys.key, names))
+        await self.world.command("UNLINK", *map(self.world.keys.key, names))
         await self.world.close()
         await self._client.aclose()

@@ -51,7 +51,7 @@ def _pairs(values: list[bytes]) -> list[tuple[bytes, bytes]]:
 
 
 def changed(before: State, after: State) -> Changes:
-    """What differs, entry by entry: `due[t:T]`, `job:J.status`, `queues[default]` to old and new."""
+    """What differs, entry by entry: `due[t:T]`, `job:J.status` to (old, new)."""
     return {
         name: (before.get(name), after.get(name))
         for name in sorted(before.keys() | after.keys())
@@ -109,6 +109,10 @@ class World:
     async def close(self) -> None:
         await self._pubsub.aclose()
         await self.store.close()
+
+    async def command(self, *words: Any) -> Any:
+        """Send one command past the store; the reply is as the server sent it."""
+        return await self.client.execute_command(*words)  # type: ignore[no-untyped-call]
 
     async def at(self, ms: int) -> None:
         """Set the namespace's clock."""
@@ -174,9 +178,7 @@ class World:
         found: set[bytes] = set()
         cursor = b"0"
         while True:
-            cursor, page = await self.client.execute_command(
-                "SCAN", cursor, "MATCH", pattern, "COUNT", 1000
-            )
+            cursor, page = await self.command("SCAN", cursor, "MATCH", pattern, "COUNT", 1000)
             found.update(page)
             if cursor == b"0":
                 break
@@ -193,7 +195,9 @@ class World:
         Ids of stream entries, which the server's clock makes, are named by order of appearance.
         """
         state: State = {}
-        names = [item for item in (await self.names()).items() if item[0] not in {"log", "logstate"}]
+        names = [
+            item for item in (await self.names()).items() if item[0] not in {"log", "logstate"}
+        ]
         # Streams come first, so that their entries have names when a record mentions them.
         names.sort(key=lambda item: item[1] != "stream")
         reads = [(*READ[kind][0], self.keys.key(name), *READ[kind][1]) for name, kind in names]
@@ -252,7 +256,7 @@ class World:
             about = dict(_pairs(group))
             if not about[b"pending"]:
                 continue
-            pending = await self.client.execute_command(
+            pending = await self.command(
                 "XPENDING", self.keys.key(name), about[b"name"], "-", "+", 1000
             )
             for entry_id, consumer, _idle, _count in pending:

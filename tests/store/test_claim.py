@@ -88,9 +88,7 @@ async def test_what_a_blocking_read_brought_is_started(world: World) -> None:
     await submitted(world, 1)
     delivered = await wait(world)
     assert (await world.dump())["q:default:normal[e1].pending"] == "W"
-    done = await world.act(
-        world.partition.claim("W", slots=1, streams=NORMAL, delivered=delivered)
-    )
+    done = await world.act(world.partition.claim("W", slots=1, streams=NORMAL, delivered=delivered))
     assert [job.job_id for job in done.result[1]] == ["job-1"]
     assert done.changes["q:default:normal[e1].pending"] == ("W", None)
 
@@ -101,9 +99,7 @@ async def test_what_it_brought_beyond_the_slots_goes_back(world: World) -> None:
     await submitted(world, 2, priority="low")
     delivered = await wait(world)
     assert len(delivered) == 2
-    done = await world.act(
-        world.partition.claim("W", slots=1, streams=NORMAL, delivered=delivered)
-    )
+    done = await world.act(world.partition.claim("W", slots=1, streams=NORMAL, delivered=delivered))
     assert [job.job_id for job in done.result[1]] == ["job-1"]
     assert done.kinds == ["job_started"]
     assert [job.job_id for job in await claim(world)] == ["job-2"]
@@ -148,7 +144,7 @@ async def test_an_entry_nobody_can_read_is_kept_and_blocks_nobody(
     await node(world)
     await submitted(world, 1)
     stream = world.keys.stream("default", "normal")
-    entry = await world.client.execute_command("XADD", stream, "*", *fields)
+    entry = await world.command("XADD", stream, "*", *fields)
     await submitted(world, 2)
     done = await world.act(claim(world))
 
@@ -165,7 +161,7 @@ async def test_an_entry_nobody_can_read_is_kept_and_blocks_nobody(
 async def test_what_is_kept_of_a_huge_entry_is_bounded(world: World) -> None:
     await node(world)
     stream = world.keys.stream("default", "normal")
-    await world.client.execute_command("XADD", stream, "*", "a", b"x" * 10_000, "b", b"y" * 10**6)
+    await world.command("XADD", stream, "*", "a", b"x" * 10_000, "b", b"y" * 10**6)
     await claim(world)
     (kept,) = await world.reads.malformed()
     assert kept.fields == [b"a", b"x" * 10_000, b"b", b"y" * (16_384 - 10_002)]
@@ -175,8 +171,8 @@ async def test_what_is_kept_is_capped(world: World) -> None:
     await node(world)
     stream = world.keys.stream("default", "normal")
     for _ in range(1050):
-        await world.client.execute_command("XADD", stream, "*", "a", "b")
-    while await world.client.execute_command("XLEN", stream):
+        await world.command("XADD", stream, "*", "a", "b")
+    while await world.command("XLEN", stream):
         await claim(world, slots=200)
     assert len(await world.reads.malformed()) == 1000
 
@@ -184,7 +180,7 @@ async def test_what_is_kept_is_capped(world: World) -> None:
 async def test_garbage_that_a_blocking_read_brought_is_kept(world: World) -> None:
     await node(world)
     stream = world.keys.stream("default", "normal")
-    await world.client.execute_command("XADD", stream, "*", "a", "b")
+    await world.command("XADD", stream, "*", "a", "b")
     delivered = await wait(world)
     await world.partition.claim("W", slots=1, streams=NORMAL, delivered=delivered)
     assert len(await world.reads.malformed()) == 1
@@ -194,7 +190,7 @@ async def test_an_entry_that_is_not_the_jobs_current_one_starts_nothing(world: W
     await node(world)
     await submitted(world, 1)
     stream = world.keys.stream("default", "normal")
-    await world.client.execute_command("XADD", stream, "*", "j", "job-1")
+    await world.command("XADD", stream, "*", "j", "job-1")
     (job,) = await claim(world)
     assert job.delivery == 1
     assert await world.reads.malformed() == []
@@ -204,6 +200,6 @@ async def test_an_entry_that_is_not_the_jobs_current_one_starts_nothing(world: W
 async def test_a_stream_of_another_type_blocks_no_other(world: World) -> None:
     await node(world)
     await submitted(world, 1)
-    await world.client.execute_command("SET", world.keys.stream("default", "high"), "x")
+    await world.command("SET", world.keys.stream("default", "high"), "x")
     assert [job.job_id for job in await claim(world)] == ["job-1"]
-    await world.client.execute_command("DEL", world.keys.stream("default", "high"))
+    await world.command("DEL", world.keys.stream("default", "high"))

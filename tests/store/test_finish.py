@@ -110,12 +110,12 @@ async def test_of_tasks_only_a_run_once_is_dead_lettered(
 async def test_dead_letters_are_capped_and_the_oldest_expire(world: World) -> None:
     job = await running(world)
     flat = [value for n in range(10_000) for value in (T0 - 10_000 + n, f"old-{n}")]
-    await world.client.execute_command("ZADD", world.keys.key("dead"), *flat)
+    await world.command("ZADD", world.keys.key("dead"), *flat)
     done = await world.act(world.partition.finish("W", [end(job, "failed")]))
     assert done.changes["dead[old-0]"] == (T0 - 10_000, None)
     assert done.changes["ended[old-0]"] == (None, T0)
     assert len(await world.reads.dead_ids()) == 10_000
-    await world.client.execute_command("ZREM", world.keys.key("dead"), *flat[1::2])
+    await world.command("ZREM", world.keys.key("dead"), *flat[1::2])
 
 
 async def test_an_error_of_any_characters_is_kept(world: World) -> None:
@@ -225,14 +225,10 @@ async def test_without_its_task_there_is_nothing_to_retry_for(world: World) -> N
 
 
 @pytest.mark.parametrize("outcome", ["completed", "failed", "cancelled", "handback"])
-async def test_a_stored_cancel_decides_whatever_the_handler_did(
-    world: World, outcome: str
-) -> None:
+async def test_a_stored_cancel_decides_whatever_the_handler_did(world: World, outcome: str) -> None:
     job = await running(world)
     assert await world.partition.cancel("job-1", call="") is True
-    done = await world.act(
-        world.partition.finish("W", [end(job, outcome, retry=("job-2", 1000))])
-    )
+    done = await world.act(world.partition.finish("W", [end(job, outcome, retry=("job-2", 1000))]))
     assert done.result == ["OK"]
     assert done.kinds == ["job_cancelled"]
 

@@ -209,7 +209,9 @@ async def test_a_cancel_and_a_claim_that_cross(world: World) -> None:
 # A leader that was stopped and goes on ----------------------------------------------------------
 
 LEADERS: dict[str, Callable[[World, str], Awaitable[Any]]] = {
-    "fire": lambda w, h: w.partition.fire(h, [Fire("t:T", T0 + 1000, "1@inc-T", T0 + 1000, "r", "j")]),
+    "fire": lambda w, h: w.partition.fire(
+        h, [Fire("t:T", T0 + 1000, "1@inc-T", T0 + 1000, "r", "j")]
+    ),
     "fire of a retry": lambda w, h: w.partition.fire(h, [Fire("r:job-1", T0)]),
     "reclaim": lambda w, h: w.partition.reclaim(h, "W"),
     "recover_pending": lambda w, h: w.partition.recover_pending(h, "default", "normal"),

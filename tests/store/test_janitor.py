@@ -95,8 +95,8 @@ async def test_sound_tasks_are_left(world: World) -> None:
 async def test_a_task_with_neither_due_time_nor_live_run_is_armed(world: World) -> None:
     holder = await lead(world)
     await put(world)
-    await world.client.execute_command("HSET", world.keys.key("task:T"), "due", "")
-    await world.client.execute_command("ZREM", world.keys.key("due"), "t:T")
+    await world.command("HSET", world.keys.key("task:T"), "due", "")
+    await world.command("ZREM", world.keys.key("due"), "t:T")
     assert await audited(world, holder) == [("T", "active with neither due time nor live run")]
     assert (await read(world)).due_ms == T0
 
@@ -104,7 +104,7 @@ async def test_a_task_with_neither_due_time_nor_live_run_is_armed(world: World) 
 async def test_a_lost_due_member_comes_back(world: World) -> None:
     holder = await lead(world)
     await put(world)
-    await world.client.execute_command("ZREM", world.keys.key("due"), "t:T")
+    await world.command("ZREM", world.keys.key("due"), "t:T")
     assert await audited(world, holder) == [("T", "due time missing from the due set")]
     assert (await world.dump())["due[t:T]"] == T0 + 1000
 
@@ -112,7 +112,7 @@ async def test_a_lost_due_member_comes_back(world: World) -> None:
 async def test_a_due_member_at_another_time_is_put_right(world: World) -> None:
     holder = await lead(world)
     await put(world)
-    await world.client.execute_command("ZADD", world.keys.key("due"), T0 + 5, "t:T")
+    await world.command("ZADD", world.keys.key("due"), T0 + 5, "t:T")
     assert await audited(world, holder) == [("T", "in the due set at another time")]
     assert (await world.dump())["due[t:T]"] == T0 + 1000
 
@@ -121,21 +121,21 @@ async def test_a_paused_task_leaves_the_due_set(world: World) -> None:
     holder = await lead(world)
     await put(world)
     await world.partition.pause_task("T", reason="", actor="", call="")
-    await world.client.execute_command("ZADD", world.keys.key("due"), T0 + 5, "t:T")
+    await world.command("ZADD", world.keys.key("due"), T0 + 5, "t:T")
     assert await audited(world, holder) == [("T", "paused and in the due set")]
 
 
 async def test_a_live_run_without_a_job_is_dropped(world: World) -> None:
     holder = await lead(world)
     await put(world, mode="after")
-    await world.client.execute_command("HSET", world.keys.key("live:T"), "run-x", "job-x")
+    await world.command("HSET", world.keys.key("live:T"), "run-x", "job-x")
     assert await audited(world, holder) == [("T", "live run without a live job")]
     assert "live:T" not in await world.names()
 
 
 async def test_an_index_entry_without_a_record_is_dropped(world: World) -> None:
     holder = await lead(world)
-    await world.client.execute_command("ZADD", world.keys.key("tasks"), 1, "ghost")
+    await world.command("ZADD", world.keys.key("tasks"), 1, "ghost")
     assert await world.partition.audit(holder, ["ghost"]) == [("ghost", "indexed without a record")]
     assert await world.reads.task_ids() == []
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from quiv_dist.core.leases import epoch_of
 from tests.store.build import T0, lead, node
 from tests.store.state import World
@@ -58,7 +60,7 @@ async def test_epochs_rise_within_a_millisecond_and_over_a_clock_that_steps_back
 async def test_a_rolled_back_server_reuses_no_epoch(world: World) -> None:
     """What a failover lost is below the time at which it is missed."""
     await lead(world)
-    await world.client.execute_command("DEL", world.keys.key("leader"), world.keys.key("epoch"))
+    await world.command("DEL", world.keys.key("leader"), world.keys.key("epoch"))
     await world.after(1)
     assert epoch_of(await lead(world, "M")) > T0
 
@@ -110,7 +112,7 @@ async def test_nobody_leads_a_namespace_without_a_lease(world: World) -> None:
 
 async def test_resigning_frees_the_lease_and_tells_the_standbys(world: World) -> None:
     holder = await lead(world)
-    pubsub = world.client.pubsub()
+    pubsub: Any = world.client.pubsub()
     await pubsub.subscribe(world.keys.leadership_channel)
     await pubsub.get_message(timeout=None)
     done = await world.act(world.partition.resign(holder))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from quiv_dist.exceptions import LeadershipLostError
@@ -74,7 +76,7 @@ async def test_a_serving_node_is_woken(world: World) -> None:
     await node(world, "W", handlers=("app:other",))
     await node(world, "X")
     await submitted(world, 1)
-    pubsub = world.client.pubsub()
+    pubsub: Any = world.client.pubsub()
     await pubsub.subscribe(world.keys.node_channel("X"))
     await pubsub.get_message(timeout=None)
     await claim(world, "W")

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from quiv_dist.core.jitter import jitter_ms
@@ -7,12 +9,12 @@ from tests.store.build import T0, claim, due, end, fire, lead, node, put, read, 
 from tests.store.state import World
 
 
-async def paused(world: World, **changes: object) -> None:
+async def paused(world: World, **changes: Any) -> None:
     await put(world, **changes)
     await world.partition.pause_task("T", reason="for repairs", actor="ann@host", call="")
 
 
-async def waiting_for_retry(world: World, **changes: object) -> str:
+async def waiting_for_retry(world: World, **changes: Any) -> str:
     """A task whose failed run waits 10 s for its retry, `job-2`; return the leader's holder."""
     await put(world, **changes)
     holder = await lead(world)

@@ -82,7 +82,7 @@ async def test_nothing_due_reads_as_none(world: World) -> None:
 
 async def test_a_member_of_a_record_that_is_gone_is_swept_by_its_firing(world: World) -> None:
     holder = await lead(world)
-    await world.client.execute_command("ZADD", world.keys.key("due"), T0, "t:ghost")
+    await world.command("ZADD", world.keys.key("due"), T0, "t:ghost")
     assert await world.partition.fire(holder, [Fire("t:ghost", T0)]) == ["GONE"]
     assert await due(world) == []
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 from quiv_dist.store.records import NOW
 from tests.store.build import T0, claim, definition, due, end, fire, lead, node, put, read
 from tests.store.state import World
@@ -59,7 +61,7 @@ async def test_a_running_run_is_asked_to_stop(world: World) -> None:
     await world.at(T0 + 1000)
     await fire(world, holder)
     (job,) = await claim(world)
-    pubsub = world.client.pubsub()
+    pubsub: Any = world.client.pubsub()
     await pubsub.subscribe(world.keys.node_channel("W"))
     await pubsub.get_message(timeout=None)
     done = await world.act(world.partition.remove_task("T", call=""))

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import msgspec
 
 from tests.store.build import T0, claim, end, lead, node, running, submitted
@@ -62,7 +64,7 @@ async def test_an_unknown_node_is_told_so(world: World) -> None:
 
 async def test_progress_is_published_and_kept(world: World) -> None:
     job = await running(world)
-    pubsub = world.client.pubsub()
+    pubsub: Any = world.client.pubsub()
     await pubsub.subscribe(world.keys.event_channel("job_progress"))
     await pubsub.get_message(timeout=None)
     body = msgspec.json.encode({"args": [1, 2], "kwargs": {"note": "half"}})

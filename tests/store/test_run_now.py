@@ -81,9 +81,7 @@ async def test_an_unknown_task_is_gone(world: World) -> None:
 
 
 @pytest.mark.parametrize("mode", ["fixed", "after", "cron"])
-async def test_sent_again_after_the_first_ran_it_runs_nothing_more(
-    world: World, mode: str
-) -> None:
+async def test_sent_again_after_the_first_ran_it_runs_nothing_more(world: World, mode: str) -> None:
     await put(world, mode=mode, first_ms=T0 + 100_000)
     holder = await lead(world)
     await node(world)
