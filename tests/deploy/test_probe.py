@@ -118,6 +118,11 @@ def test_every_catalogued_key_can_be_tried() -> None:
         assert re.fullmatch(entry.pattern, name)
 
 
+def test_a_client_needs_nothing_that_a_worker_does_not() -> None:
+    assert COMMANDS["client"] < COMMANDS["worker"]
+    assert COMMANDS["client"] < COMMANDS["scheduler"]
+
+
 def test_the_script_knows_the_commands_of_all_roles() -> None:
     known = set(re.findall(r"^  \['([a-z|]+)'\] =", (LUA / "probe.lua").read_text(), re.MULTILINE))
     others = SUBSCRIPTIONS | {"info", "eval", "evalsha", "psubscribe", "punsubscribe"}
@@ -135,7 +140,8 @@ async def refused(store: Store, role: Role) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize("role", ROLES)
+# A client's are all among a worker's.
+@pytest.mark.parametrize("role", ["scheduler", "worker", "listener"])
 async def test_every_single_command_is_missed_by_name(guarded: Guarded, role: Role) -> None:
     rules = acl_rules(role, "quiv")
     for command in sorted(COMMANDS[role]):

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+import redis
 
 from tests.deploy.conftest import DEPLOY, Guarded
 
@@ -29,10 +30,26 @@ def test_the_server_takes_every_setting(guarded: Guarded) -> None:
     assert f"{kind} {sizes[0]} {sizes[1]} {seconds}" in limits
 
 
+def wait_until_healthy(guarded: Guarded) -> None:
+    """As a health check does: while a server loads its data it refuses this user's PING."""
+    url = guarded.server.url.replace("//", "//quiv-health:-@")
+    deadline_s = time.monotonic() + 20
+    with redis.Redis.from_url(url, protocol=2) as health:
+        while True:
+            try:
+                assert health.ping()
+            except redis.BusyLoadingError:
+                assert time.monotonic() < deadline_s
+                time.sleep(0.01)
+            else:
+                return
+
+
 def test_data_survive_a_restart(guarded: Guarded) -> None:
     with guarded.client() as admin:
         admin.set("kept", "1")
     guarded.server.restart()
+    wait_until_healthy(guarded)
     with guarded.client() as admin:
         assert admin.get("kept") == "1"
 
@@ -46,6 +63,7 @@ def test_what_is_in_the_append_only_file_survives_a_kill(guarded: Guarded) -> No
             assert time.monotonic() < deadline_s
             time.sleep(0.01)
     guarded.server.restart(kill=True)
+    wait_until_healthy(guarded)
     with guarded.client() as admin:
         assert admin.get("kept") == "1"
 
