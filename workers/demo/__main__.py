@@ -86,7 +86,10 @@ def _end(quiv: Quiv, directory: Path) -> None:
     deadline_s = time.monotonic() + 10
     while (directory / SOCKET).exists() and time.monotonic() < deadline_s:
         time.sleep(0.02)
-    shutil.rmtree(directory, ignore_errors=True)
+    # Without its socket it still writes its last lines, perhaps while they are being removed.
+    while directory.exists() and time.monotonic() < deadline_s:
+        shutil.rmtree(directory, ignore_errors=True)
+        time.sleep(0.02)
 
 
 def _verdict(report: Report, *, kept: bool) -> str:
