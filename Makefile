@@ -7,7 +7,7 @@ BIN := .venv/bin
 SOURCES := $(wildcard quiv_dist workers tests benchmarks)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check fmt chaos soak bench clean luacheck
+.PHONY: help venv demo test check fmt chaos soak bench clean luacheck system
 .DELETE_ON_ERROR:
 
 # Commands for a Debian package that is missing: install it where nobody need be asked (root in a
@@ -51,7 +51,7 @@ venv: .venv/installed ## create .venv and install the package with its developme
 demo: .venv/installed ## run a whole fleet on this machine and show what it does
 	@$(BIN)/python -m workers.demo $(ARGS)
 
-test: .venv/installed ## run the tests, all but the long ones (ARGS= goes to pytest: a path, -k …)
+test: .venv/installed system ## run the tests, all but the long ones (ARGS= goes to pytest: a path, -k …)
 	$(BIN)/python -m pytest $(ARGS)
 
 check: .venv/installed luacheck ## format, lint, types, direction of imports, Lua
@@ -60,6 +60,13 @@ check: .venv/installed luacheck ## format, lint, types, direction of imports, Lu
 	$(BIN)/mypy $(SOURCES)
 	$(BIN)/lint-imports
 	luacheck quiv_dist/store/lua
+
+# What the tests of deploy/ check with, and the servers of the matrix that are no wheels.
+system:
+	@command -v redis-server >/dev/null || { $(call system_package,redis-server,make test); }
+	@command -v systemd-analyze >/dev/null || { $(call system_package,systemd,make test); }
+	@ls /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || \
+	  { $(call system_package,faketime,make test); }
 
 luacheck:
 	@command -v luacheck >/dev/null || { $(call system_package,lua-check,make check); }
