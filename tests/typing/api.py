@@ -44,7 +44,7 @@ def handles() -> None:
     resize.submit()  # type: ignore[call-arg]
     resize.submit(42, colour="red")  # type: ignore[call-arg]
     fetching = fetch("u")
-    assert_type(fetching, Coroutine[Any, Any, bytes])
+    assert_type(fetching, Coroutine[Any, Any, bytes])  # type: ignore[unused-coroutine]
     assert_type(fetch.submit("u"), RunHandle[bytes])
     assert_type(report(2), float)
     report("x")  # type: ignore[arg-type]
