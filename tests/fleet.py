@@ -54,6 +54,8 @@ class Member:
     def __init__(self, name: str, command: list[str], log: Path, env: dict[str, str]) -> None:
         self.name = name
         self.log_path = log
+        # Exit codes that what was done to it explains.
+        self.may_end_with: set[int] = set()
         with log.open("ab") as out:
             self._process = subprocess.Popen(
                 command,
@@ -85,6 +87,7 @@ class Member:
 
     def kill(self) -> float:
         """End it as a crash does, children included; return when."""
+        self.may_end_with.add(-signal.SIGKILL)
         at_s = time.time()
         os.killpg(self.pid, signal.SIGKILL)
         self._process.wait()
@@ -98,6 +101,7 @@ class Member:
 
     def terminate(self) -> float:
         """Ask it to drain; see `ended`."""
+        self.may_end_with.add(0)
         return self.signal(signal.SIGTERM)
 
     async def ended(self, timeout_s: float = END_S) -> int:
@@ -128,6 +132,7 @@ class Fleet:
         directory: Path,
         *,
         app: str = APP,
+        settings: Settings = UNBOUNDED,
         url_for: Callable[[str], str] | None = None,
     ) -> None:
         self.app = app
@@ -141,7 +146,7 @@ class Fleet:
         self._url_for = url_for or (lambda _: url)
         self._numbers = count(1)
         self._stack = AsyncExitStack()
-        self.store = Store(url, namespace, UNBOUNDED)
+        self.store = Store(url, namespace, settings)
         self.tape = Tape(url, namespace)
         self.client = AsyncQuiv(redis_url=url, namespace=namespace, roles={"listener"})
 

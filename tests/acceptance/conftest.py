@@ -42,8 +42,9 @@ def report(record_property: Callable[[str, object], None]) -> Report:
 
     def say(what: str, seconds: list[float]) -> None:
         ordered = sorted(seconds)
-        at = {name: ordered[min(len(ordered) - 1, int(len(ordered) * part))]
-              for name, part in (("min", 0.0), ("p50", 0.5), ("p90", 0.9), ("max", 1.0))}  # fmt: skip
+        parts = {"min": 0.0, "p50": 0.5, "p90": 0.9, "max": 1.0}
+        last = len(ordered) - 1
+        at = {name: ordered[min(last, int(len(ordered) * part))] for name, part in parts.items()}
         text = ", ".join(f"{name} {value:.3f} s" for name, value in at.items())
         print(f"\n{what}: {text} ({len(ordered)})")
         record_property(what, text)

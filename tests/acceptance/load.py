@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from quiv_dist.core.wire import Envelope
 from quiv_dist.exceptions import RedisUnavailableError
@@ -13,7 +14,7 @@ from tests.fleet import Fleet
 
 
 async def add_tasks(fleet: Fleet, count: int) -> None:
-    """Add tasks that run every second, spread so that one is due at every moment; some are crons."""
+    """Add tasks that run every second, one due at every moment; some are crons."""
     for number in range(count):
         name = f"each-second-{number}"
         if number % 5 == 0:
@@ -48,7 +49,8 @@ async def steady(fleet: Fleet, after_epoch: int) -> tuple[Envelope, Envelope]:
 class Submissions:
     """A stream of submissions, and the runs that the client was told are stored."""
 
-    def __init__(self, fleet: Fleet, *, pause_s: float = 0.05) -> None:
+    def __init__(self, fleet: Fleet, *, pause_s: float = 0.05, fails: bool = True) -> None:
+        self._fails = fails
         self.accepted: set[str] = set()
         self.refused = 0
         self._fleet = fleet
@@ -59,12 +61,13 @@ class Submissions:
     async def _submit(self) -> None:
         client = self._fleet.client
         retried = client.handler(max_crashes=20, max_retries=1, retry_backoff=0.3)
-        kinds = (
+        kinds: list[tuple[Any, float]] = [
             (client.handler(max_crashes=20)(fleet_app.stubborn), 0.05),
             (client.handler(max_crashes=20)(fleet_app.hold), 2.0),
             (client.handler(max_crashes=20)(fleet_app.stubborn), 0.5),
-            (retried(fleet_app.fail_in), 0.02),
-        )
+        ]
+        if self._fails:
+            kinds.append((retried(fleet_app.fail_in), 0.02))
         number = 0
         while not self._stop.is_set():
             handler, seconds = kinds[number % len(kinds)]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 import pytest
 
+from quiv_dist.core.wire import Envelope
 from tests.acceptance.budgets import AFTER_SPLIT_S
 from tests.acceptance.load import Submissions, add_tasks, is_tick, ticks_for, wall_ms
 from tests.chaos.verdict import judge
@@ -75,11 +77,7 @@ async def test_after_a_restart_without_data_the_fleet_stores_again_what_it_decla
         since = len(fleet.tape.events)
         for wanted in ("declared", "pinned"):
             await fleet.tape.first(
-                lambda event, name=wanted: (
-                    event.type == "job_started"
-                    and event.task is not None
-                    and name in {event.task.id, event.task.task_name}
-                ),
+                partial(_starts, wanted),
                 timeout_s=AFTER_SPLIT_S + 10,
                 what=f"the {wanted} task runs again",
                 since=since,
@@ -87,3 +85,9 @@ async def test_after_a_restart_without_data_the_fleet_stores_again_what_it_decla
         joined = [event.node.pid for event in fleet.tape.events[since:] if event.node is not None]
         assert all(member.alive for member in members)
         assert {member.pid for member in members} <= set(joined)
+
+
+def _starts(name: str, event: Envelope) -> bool:
+    """Tell whether a job of this task, named by id or by name, starts."""
+    task = event.task
+    return event.type == "job_started" and task is not None and name in {task.id, task.task_name}

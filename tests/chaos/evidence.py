@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
-from redis.asyncio import Redis
 
 from quiv_dist.core.triggers import Trigger
 from quiv_dist.core.wire import Envelope
 from quiv_dist.store.keys import Keys
+from tests.chaos.raw import raw
 
 
 class LedgerLine(NamedTuple):
@@ -32,7 +32,7 @@ class Outcome(NamedTuple):
     outcome: str
     first_ms: int
     last_ms: int
-    count: int
+    ticks: int
 
 
 @dataclass
@@ -121,7 +121,7 @@ def read_ledger(path: Path) -> list[LedgerLine]:
 async def read_state(url: str, namespace: str) -> State:
     """Read a partition with plain commands; nothing of the product is in between."""
     prefix = Keys(namespace).prefix
-    async with Redis.from_url(url) as client:
+    async with raw(url) as client:
         seconds, micros = await client.time()
         state = State(at_ms=seconds * 1000 + micros // 1000)
         pattern = f"{prefix}*"
@@ -138,7 +138,7 @@ async def read_state(url: str, namespace: str) -> State:
     return state
 
 
-async def _read_jobs(client: Redis, prefix: str, state: State) -> None:
+async def _read_jobs(client: Any, prefix: str, state: State) -> None:
     pipeline = client.pipeline(transaction=False)
     for job_id in state.jobs:
         pipeline.hget(f"{prefix}job:{job_id}", "status")
@@ -146,7 +146,7 @@ async def _read_jobs(client: Redis, prefix: str, state: State) -> None:
         state.jobs[job_id] = status.decode() if status else ""
 
 
-async def _read_key(client: Redis, state: State, short: str, name: str) -> None:
+async def _read_key(client: Any, state: State, short: str, name: str) -> None:
     if short.startswith("task:"):
         task_id = short.removeprefix("task:")
         state.tasks[task_id] = StoredTask(task_id, {}, Trigger(kind="once"), [], {})
@@ -166,14 +166,14 @@ async def _read_key(client: Redis, state: State, short: str, name: str) -> None:
         setattr(state, "job_index" if short == "jobs" else short, members)
 
 
-async def _scores(client: Redis, name: str) -> dict[str, int]:
+async def _scores(client: Any, name: str) -> dict[str, int]:
     return {
         member.decode(): int(score)
         for member, score in await client.zrange(name, 0, -1, withscores=True)
     }
 
 
-async def _read_task(client: Redis, prefix: str, task: StoredTask) -> None:
+async def _read_task(client: Any, prefix: str, task: StoredTask) -> None:
     stored: dict[bytes, bytes] = await client.hgetall(f"{prefix}task:{task.id}")
     task.trigger = msgspec.msgpack.decode(stored[b"trigger"], type=Trigger)
     for name in (b"rev", b"inc", b"state", b"due", b"next", b"nominal", b"last", b"mode"):

@@ -320,7 +320,7 @@ def one_final_outcome(evidence: Evidence) -> Iterable[str]:
             yield f"run {run_id} has {finals[run_id]} final outcomes"
 
 
-@invariant(13, "after quiescence streams, leases, job records and indexes agree", at_rest=True)
+@invariant(13, "after quiescence nothing is left in streams, leases and live sets", at_rest=True)
 def nothing_left(evidence: Evidence) -> Iterable[str]:
     state = evidence.state
     for stream, (entries, pending) in state.streams.items():
@@ -338,6 +338,11 @@ def nothing_left(evidence: Evidence) -> Iterable[str]:
         yield f"parked: {state.parked}"
     if state.malformed:
         yield f"{state.malformed} malformed entries"
+
+
+@invariant(13, "after quiescence job records and their indexes agree", at_rest=True)
+def records_and_indexes_agree(evidence: Evidence) -> Iterable[str]:
+    state = evidence.state
     for job_id, status in state.jobs.items():
         if status not in {"completed", "failed", "cancelled"}:
             yield f"job {job_id} is {status}"

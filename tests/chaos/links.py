@@ -41,8 +41,13 @@ class Link:
             self._to_server.clear()
 
     def heal(self) -> None:
+        self._losing = False
         self._to_process.set()
         self._to_server.set()
+
+    def lose_replies(self) -> None:
+        """Throw away what the server sends until healed; for connections that then end."""
+        self._losing = True
 
     def drop(self) -> None:
         """End every connection at once, as a reset does."""
@@ -96,6 +101,8 @@ class Link:
     ) -> None:
         with suppress(OSError):
             while data := await reader.read(_CHUNK):
+                if self._losing and way is self._to_process:
+                    continue
                 await way.wait()
                 writer.write(data)
                 await writer.drain()

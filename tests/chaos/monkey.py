@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import random
+import signal
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack
 from types import TracebackType
 from typing import Self
 
-from redis.asyncio import Redis
-
 from quiv_dist.exceptions import QuivError
 from tests.acceptance.load import wall_ms
 from tests.chaos.links import Link
+from tests.chaos.raw import raw
 from tests.fleet import Fleet, Member, skewed
 from tests.servers import RedisServer
 
+CANNOT_REACH_REDIS = 4  # exit code
 ROLES = {"scheduler": 3, "worker": 3}
 # After a fault, until whoever must lead does: the lease, a second, and waits between attempts.
 AFTERMATH_MS = 5_000 + 1_000 + 3_000
@@ -82,10 +83,12 @@ class Monkey:
         calls, weights = zip(*faults, strict=True)
         end_s = time.monotonic() + seconds
         while time.monotonic() < end_s:
+            self._replenish()
             await self._random.choices(calls, weights)[0]()
             # The rate of faults, not a wait for anything.
             await asyncio.sleep(self._random.uniform(0.2, 1.2))
         await self.heal()
+        self._replenish()
 
     async def heal(self) -> None:
         """Mend what is still broken."""
@@ -96,6 +99,15 @@ class Monkey:
     def _launch(self, role: str) -> Member:
         hours = self._random.choice([0, 0, 1, -1])
         return self._fleet.launch(role, env=skewed(hours) if hours else None)
+
+    def _replenish(self) -> None:
+        """Start again, as a supervisor does, what could not reach the server when it started."""
+        for member in list(self._fleet.members):
+            unreached = member.returncode == CANNOT_REACH_REDIS
+            if unreached and CANNOT_REACH_REDIS not in member.may_end_with:
+                member.may_end_with.add(CANNOT_REACH_REDIS)
+                self._note(f"start {member.name} again")
+                self._launch(member.name.split("-")[0])
 
     def _pick(self, role: str | None = None) -> Member:
         alive = [
@@ -151,11 +163,14 @@ class Monkey:
     async def _deploy(self) -> None:
         """Replace every process, one after the other."""
         for victim in [item for item in self._fleet.members if item.alive]:
-            if victim in self._impaired or not victim.alive:
+            leaves = 0 in victim.may_end_with
+            if victim in self._impaired or leaves or not victim.alive:
                 continue
             self._note(f"deploy: SIGTERM {victim.name}")
             self._launch(victim.name.split("-")[0])
             victim.terminate()
+            # It may not have come to where it handles signals.
+            victim.may_end_with.add(-signal.SIGTERM)
             await asyncio.sleep(self._random.uniform(0.1, 0.5))
 
     # Server ---------------------------------------------------------------------------------------
@@ -163,7 +178,7 @@ class Monkey:
     async def _kill_connections(self) -> None:
         kind = self._random.choice(["normal", "pubsub"])
         self._note(f"kill all {kind} connections")
-        async with Redis.from_url(self._fleet.url) as client:
+        async with raw(self._fleet.url) as client:
             await client.execute_command("CLIENT", "KILL", "TYPE", kind, "SKIPME", "yes")
 
     async def _freeze_server(self) -> None:

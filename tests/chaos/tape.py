@@ -7,14 +7,14 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 import msgspec
 from redis import exceptions as errors
-from redis.asyncio import Redis
 
 from quiv_dist.core.wire import Envelope, decode_envelope
 from quiv_dist.store.keys import Keys
+from tests.chaos.raw import raw
 
 _BLOCK_MS = 1_000
 
@@ -95,7 +95,7 @@ class Tape:
 
     async def drained(self, timeout_s: float = 10.0) -> None:
         """Wait until everything that is in the log now has been read."""
-        async with Redis.from_url(self._url) as client:
+        async with raw(self._url) as client:
             found = await client.xrevrange(self._key, count=1)
         newest = found[0][0].decode() if found else "0-0"
         deadline_s = time.monotonic() + timeout_s
@@ -108,13 +108,13 @@ class Tape:
     async def _follow(self) -> None:
         while True:
             try:
-                async with Redis.from_url(self._url, socket_timeout=10) as client:
+                async with raw(self._url) as client:
                     while True:
                         await self._read(client)
             except (errors.RedisError, OSError):
                 await asyncio.sleep(0.05)
 
-    async def _read(self, client: Redis) -> None:
+    async def _read(self, client: Any) -> None:
         found = await client.xread({self._key: self._last}, count=1000, block=_BLOCK_MS)
         if not found:
             newest = await client.xrevrange(self._key, count=1)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from quiv_dist.exceptions import TaskRunningError
 from tests.acceptance.load import Submissions, add_tasks, ticks_for
 from tests.chaos.monkey import Monkey
 from tests.chaos.subscribers import Subscriber
@@ -23,12 +24,27 @@ LONG_S = float(os.environ.get("QUIV_CHAOS_SECONDS", "90"))
 TASKS = 15
 
 
+async def resume_all(fleet: Fleet) -> bool:
+    """Resume what is paused; a task whose run is live refuses, and is tried again."""
+    refused = False
+    for task in await fleet.client.get_all_tasks(status="paused"):
+        try:
+            await fleet.client.resume_task(task.id)
+        except TaskRunningError:
+            refused = True
+    return not refused
+
+
 async def run(own_server: OwnServer, directory: Path, seed: int, seconds: float) -> None:
     server = own_server(options={"appendonly": "yes", "appendfsync": "everysec"})
-    links: list[Monkey] = []
-    fleet = Fleet(server.url, "chaos", directory, url_for=lambda name: links[0].url_for(name))
+    monkeys: list[Monkey] = []
+
+    def url_for(name: str) -> str:
+        return monkeys[0].url_for(name)
+
+    fleet = Fleet(server.url, "chaos", directory, url_for=url_for)
     async with fleet, Monkey(fleet, server, seed) as monkey:
-        links.append(monkey)
+        monkeys.append(monkey)
         subscriber = Subscriber(fleet.client)
         await subscriber.listen()
         await monkey.populate()
@@ -36,8 +52,7 @@ async def run(own_server: OwnServer, directory: Path, seed: int, seconds: float)
         load = Submissions(fleet, pause_s=0.1)
         await monkey.rage(seconds)
         accepted = await load.end()
-        for task in await fleet.client.get_all_tasks(status="paused"):
-            await fleet.client.resume_task(task.id)
+        await until(lambda: resume_all(fleet), timeout_s=30, what="every task is resumed")
         # All is mended: within the budgets everything ticks again.
         await ticks_for(fleet, 3)
         evidence = await judge(fleet, outages_ms=monkey.outages_ms, accepted=accepted)

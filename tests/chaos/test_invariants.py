@@ -54,12 +54,13 @@ def sound() -> Evidence:
     for tick in TICKS:
         if tick == T0 + 2000:
             continue
-        started = {"node_id": "node", "delivery": 1}
+        held = {"node_id": "node", "delivery": 1}
+        after = task(tick + 1000)
         events += [
-            event("job_scheduled", tick + 3, task=task(tick + 1000), job=job(tick, "scheduled")),
-            event("job_started", tick + 4, task=task(tick + 1000), job=job(tick, "running", **started)),
-            event("job_completed", tick + 9, task=task(tick + 1000), job=job(tick, "completed", **started)),
-        ]  # fmt: skip
+            event("job_scheduled", tick + 3, task=after, job=job(tick, "scheduled")),
+            event("job_started", tick + 4, task=after, job=job(tick, "running", **held)),
+            event("job_completed", tick + 9, task=after, job=job(tick, "completed", **held)),
+        ]
         ledger += [
             LedgerLine(f"job-{tick}", what, PID, tick / 1000, 0) for what in ("start", "end")
         ]
@@ -71,16 +72,15 @@ def sound() -> Evidence:
     ]
     fields = {"state": "paused", "due": "", "last": str(T0 + 3000)}
     ended = {f"job-{tick}" for tick in TICKS if tick != T0 + 2000}
+    trigger = Trigger(kind="interval", interval_ms=1000)
     state = State(
         at_ms=PAUSED + 1000,
-        tasks={
-            "task": StoredTask("task", fields, Trigger(kind="interval", interval_ms=1000), journal, {})
-        },
+        tasks={"task": StoredTask("task", fields, trigger, journal, {})},
         jobs=dict.fromkeys(ended, "completed"),
         job_index=set(ended),
         ended=set(ended),
         streams={"q:default:normal": (0, 0)},
-    )  # fmt: skip
+    )
     return Evidence(events, state, ledger, {"node": PID}, lease_ms=5000, accepted={f"run-{T0}"})
 
 
@@ -115,29 +115,45 @@ def journal(evidence: Evidence) -> list[Outcome]:
     return evidence.state.tasks["task"].journal
 
 
+def lost(evidence: Evidence, times: int = 1) -> None:
+    """Take the first job from its worker."""
+    taken = job(T0, "running", node_id="node")
+    evidence.events += [event("job_lost", PAUSED, task=task(NEXT), job=taken)] * times
+
+
+def recorded(
+    evidence: Evidence, number: int, outcome: str, first: int, last: int, ticks: int
+) -> None:
+    """Change an entry of the journal."""
+    journal(evidence)[number] = Outcome(outcome, first, last, ticks)
+
+
 BREAKS: dict[str, tuple[int, Callable[[Evidence], object]]] = {
     "a second job for a tick": (1, lambda e: again(e, "job_scheduled", job__id="other")),
     "a tick without an outcome": (2, lambda e: journal(e).pop(1)),
     "a tick covered twice": (2, lambda e: journal(e).insert(1, journal(e)[1])),
     "a tick that was not due": (2, lambda e: journal(e).append(Outcome("enqueued", NEXT, NEXT, 1))),
-    "a count that is wrong": (2, lambda e: journal(e).__setitem__(0, Outcome("enqueued", T0, T0 + 1000, 3))),
+    "a count that is wrong": (2, lambda e: recorded(e, 0, "enqueued", T0, T0 + 1000, 3)),
     "the newest ticks forgotten": (2, lambda e: journal(e).pop()),
     "a record without its job": (2, lambda e: e.events.pop(first(e, "job_scheduled"))),
     "a job that ran twice": (2, lambda e: e.ledger.append(e.ledger[0])),
-    "a missed tick": (3, lambda e: journal(e).__setitem__(1, Outcome("missed", T0 + 2000, T0 + 2000, 1))),
+    "a missed tick": (3, lambda e: recorded(e, 1, "missed", T0 + 2000, T0 + 2000, 1)),
     "an epoch used again": (4, lambda e: e.events.append(elected(PAUSED, 5))),
     "two leaders": (4, lambda e: e.events.append(elected(PAUSED, 6))),
     "a late dispatch": (5, lambda e: change(e, "job_scheduled", at_ms=T0 + 7000)),
     "a schedule that stood still": (5, lambda e: change(e, "task_paused", at_ms=NEXT + 7000)),
     "ticks out of order": (6, lambda e: e.events.append(e.events.pop(first(e, "job_scheduled")))),
-    "a task that stopped for good": (6, lambda e: e.state.tasks["task"].fields.update(state="active")),
+    "a task that stopped for good": (
+        6,
+        active_for_ever,
+    ),
     "two live runs": (9, lambda e: e.events.pop(first(e, "job_completed"))),
     "a paused task that fires": (10, lambda e: e.events.insert(2, e.events.pop())),
     "two due times": (11, lambda e: e.state.due.update({"t:task": NEXT})),
     "a run without an end": (12, lambda e: e.events.pop(first(e, "job_completed"))),
     "a run with two ends": (12, lambda e: again(e, "job_completed")),
     "an accepted run that vanished": (12, lambda e: e.accepted.add("run-of-somebody")),
-    "a start that nobody claimed": (12, lambda e: e.ledger.append(LedgerLine(f"job-{T0}", "start", 78, 0, 0))),
+    "a start that nobody claimed": (12, lambda e: e.ledger.append(e.ledger[0]._replace(pid=78))),
     "completed without running": (12, lambda e: e.ledger.pop(1)),
     "an entry left over": (13, lambda e: e.state.streams.update({"q:default:normal": (1, 0)})),
     "a lease left over": (13, lambda e: e.state.leases.update({"node": {"job": 1}})),
@@ -145,9 +161,9 @@ BREAKS: dict[str, tuple[int, Callable[[Evidence], object]]] = {
     "a job that still runs": (13, lambda e: e.state.jobs.update({f"job-{T0}": "running"})),
     "an end by somebody else": (14, lambda e: change(e, "job_completed", job__node_id="other")),
     "a delivery number used twice": (14, lambda e: again(e, "job_started")),
-    "a live worker robbed": (15, lambda e: e.events.append(event("job_lost", PAUSED, task=task(NEXT), job=job(T0, "running", node_id="node")))),
-    "too many crashes": (16, lambda e: [e.events.append(event("job_lost", PAUSED, task=task(NEXT), job=job(T0, "running", node_id="node"))) for _ in range(4)]),
-}  # fmt: skip
+    "a live worker robbed": (15, lost),
+    "too many crashes": (16, lambda e: lost(e, 4)),
+}
 
 
 def test_a_sound_run_breaks_nothing() -> None:

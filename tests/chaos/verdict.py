@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from redis.asyncio import Redis
+import re
 
 from quiv_dist.config import Settings
 from quiv_dist.store.keys import Keys
 from tests.chaos.evidence import Evidence, State, read_ledger, read_state
 from tests.chaos.invariants import violations
+from tests.chaos.raw import raw
 from tests.fleet import Fleet, until
 
 REST_S = 40.0
@@ -17,13 +18,11 @@ async def busy_with(url: str, namespace: str) -> list[str]:
     """Return what a namespace still has to do: entries, leases, live runs, waiting retries."""
     prefix = Keys(namespace).prefix
     found: list[str] = []
-    async with Redis.from_url(url, socket_timeout=5) as client:
+    async with raw(url) as client:
         for pattern, size in (("q:*", client.xlen), ("leases:*", client.zcard)):
-            async for name in client.scan_iter(match=prefix + pattern, count=1000):
-                if await size(name):
-                    found.append(name.decode().removeprefix(prefix))
-        async for name in client.scan_iter(match=f"{prefix}live:*", count=1000):
-            found.append(name.decode().removeprefix(prefix))
+            names = [name async for name in client.scan_iter(match=prefix + pattern, count=1000)]
+            found += [name.decode() for name in names if await size(name)]
+        found += [name.decode() async for name in client.scan_iter(match=f"{prefix}live:*")]
         due = await client.zrange(f"{prefix}due", 0, -1)
         found += [member.decode() for member in due if member.startswith(b"r:")]
         found += [name.decode() for name in await client.keys(f"{prefix}parked:*")]
@@ -50,6 +49,25 @@ async def come_to_rest(fleet: Fleet) -> State:
     return await read_state(fleet.url, fleet.namespace)
 
 
+# What a process says when it finds its own state wrong. Nothing that is done to it excuses these.
+_ADMISSIONS = re.compile(
+    r"CRITICAL|a pass failed|already covered|audit: |clock of the Redis server moved"
+    r"|The end of job .* could not be taken|failed outside of a handler|never retrieved"
+)
+
+
+def complaints(fleet: Fleet) -> list[str]:
+    """Return processes that ended by themselves, and lines of logs that admit a fault."""
+    found = [
+        f"{member.name} ended with {member.returncode}:\n{member.tail(1000)}"
+        for member in fleet.members
+        if not member.alive and member.returncode not in member.may_end_with
+    ]
+    for name, text in fleet.logs():
+        found += [f"{name}: {line}" for line in text.splitlines() if _ADMISSIONS.search(line)]
+    return found
+
+
 async def judge(
     fleet: Fleet,
     *,
@@ -72,7 +90,7 @@ async def judge(
         outages_ms=outages_ms or [],
         accepted=accepted or set(),
     )
-    found = violations(evidence)
+    found = [*violations(evidence), *complaints(fleet)]
     if found:
         (fleet.directory / "events.jsonl").write_bytes(fleet.tape.dump())
         raise AssertionError("\n".join([*found, f"evidence: {fleet.directory}"]))
