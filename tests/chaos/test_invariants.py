@@ -121,11 +121,13 @@ def lost(evidence: Evidence, times: int = 1) -> None:
     evidence.events += [event("job_lost", PAUSED, task=task(NEXT), job=taken)] * times
 
 
-def recorded(
-    evidence: Evidence, number: int, outcome: str, first: int, last: int, ticks: int
-) -> None:
+def recorded(evidence: Evidence, number: int, *entry: Any) -> None:
     """Change an entry of the journal."""
-    journal(evidence)[number] = Outcome(outcome, first, last, ticks)
+    journal(evidence)[number] = Outcome(*entry)
+
+
+def active_for_ever(evidence: Evidence) -> None:
+    evidence.state.tasks["task"].fields["state"] = "active"
 
 
 BREAKS: dict[str, tuple[int, Callable[[Evidence], object]]] = {
@@ -143,10 +145,7 @@ BREAKS: dict[str, tuple[int, Callable[[Evidence], object]]] = {
     "a late dispatch": (5, lambda e: change(e, "job_scheduled", at_ms=T0 + 7000)),
     "a schedule that stood still": (5, lambda e: change(e, "task_paused", at_ms=NEXT + 7000)),
     "ticks out of order": (6, lambda e: e.events.append(e.events.pop(first(e, "job_scheduled")))),
-    "a task that stopped for good": (
-        6,
-        active_for_ever,
-    ),
+    "a task that stopped for good": (6, active_for_ever),
     "two live runs": (9, lambda e: e.events.pop(first(e, "job_completed"))),
     "a paused task that fires": (10, lambda e: e.events.insert(2, e.events.pop())),
     "two due times": (11, lambda e: e.state.due.update({"t:task": NEXT})),
