@@ -214,7 +214,7 @@ def test_a_second_start_is_listed_with_its_reason() -> None:
     assert (report.starts, report.extra_starts) == (4, 2)
     assert report.restarted == {
         killed.id: "its worker was killed",
-        drained.id: "handed back by a draining worker",
+        drained.id: "its worker drained",
     }
     assert report.sound
 

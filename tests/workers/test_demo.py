@@ -60,11 +60,15 @@ def processes_of(temporary: Path) -> set[int]:
     return found - {os.getpid()}
 
 
-def nothing_is_left(temporary: Path) -> None:
+def no_process_is_left(temporary: Path) -> None:
     deadline_s = time.monotonic() + 10
     while left := processes_of(temporary):
         assert time.monotonic() < deadline_s, [psutil.Process(pid).cmdline() for pid in left]
         time.sleep(0.02)
+
+
+def nothing_is_left(temporary: Path) -> None:
+    no_process_is_left(temporary)
     assert list(temporary.iterdir()) == []
 
 
@@ -111,3 +115,21 @@ def test_interrupted_it_ends_everything(temporary: Path, number: signal.Signals)
         assert demo.wait(30) == 130, "".join(told) + rest
     assert "Traceback" not in rest
     nothing_is_left(temporary)
+
+
+def test_a_process_that_ends_unasked_fails_it_and_the_logs_are_kept(temporary: Path) -> None:
+    with started(temporary) as demo:
+        assert demo.stdout is not None
+        for line in demo.stdout:
+            if "are up" in line:
+                break
+        (log,) = temporary.glob("quiv-demo-*/worker-2.log")
+        found = re.search(r" runs: .* pid (\d+)", log.read_text())
+        assert found is not None
+        os.kill(int(found[1]), signal.SIGKILL)
+        rest = demo.stdout.read()
+        assert demo.wait(30) == 1, rest
+    assert "worker-2 ended with code -9" in rest
+    assert f"kept in {log.parent}" in rest
+    assert log.exists()
+    no_process_is_left(temporary)

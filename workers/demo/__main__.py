@@ -56,6 +56,7 @@ def _perform(shown: Screen, seconds: float) -> tuple[Report, dict[str, str]]:
         del os.environ[variable]
     logging.getLogger("Quiv").setLevel(logging.ERROR)
     quiv = Quiv(namespace=NAMESPACE, roles={"listener"})
+    keep = False
     try:
         quiv.get_all_tasks()
         shown.tell("an embedded Valkey server is up: a Unix socket, the append-only file on")
@@ -69,20 +70,22 @@ def _perform(shown: Screen, seconds: float) -> tuple[Report, dict[str, str]]:
             with Fleet(directory, environment) as fleet:
                 play = Play(quiv, fleet, estate, shown, directory, seconds)
                 report = play.perform()
+                keep = not report.sound
     except (DemoError, QuivError):
-        shown.tell(f"logs, events and ledger are kept in {directory}")
+        keep = True
         raise
-    except BaseException:
-        _end(quiv, directory)
-        raise
-    _end(quiv, directory)
+    finally:
+        quiv.shutdown()
+        os.chdir("/")
+        if keep:
+            shown.tell(f"logs, events and ledger are kept in {directory}")
+        else:
+            _remove(directory)
     return report, play.drains
 
 
-def _end(quiv: Quiv, directory: Path) -> None:
-    """Give the server up, see it end, and remove what was written."""
-    quiv.shutdown()
-    os.chdir("/")
+def _remove(directory: Path) -> None:
+    """See the server end, and remove what was written."""
     deadline_s = time.monotonic() + 10
     while (directory / SOCKET).exists() and time.monotonic() < deadline_s:
         time.sleep(0.02)

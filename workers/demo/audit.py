@@ -250,7 +250,7 @@ def _handlers(report: Report, heard: Sequence[Heard], ledger: Sequence[Entry]) -
     report.extra_starts = starts.total() - len(starts)
     lost = {item.job.id for item in heard if item.event is Event.JOB_LOST and item.job}
     report.restarted = {
-        job_id: "its worker was killed" if job_id in lost else "handed back by a draining worker"
+        job_id: "its worker was killed" if job_id in lost else "its worker drained"
         for job_id, count in starts.items()
         if count > 1
     }

@@ -75,7 +75,8 @@ def table(report: Report, drains: dict[str, str]) -> str:
         ("failed attempts", report.failed_attempts, f"{report.retries} tried again"),
         ("failed runs", report.failed_runs, "after their last retry"),
         ("handler starts", report.starts, "written down by the handlers, outside Redis"),
-        ("  beyond the first", report.extra_starts, _restarted(report)),
+        ("  beyond the first", report.extra_starts, "at least once; the jobs delivered again:"),
+        *(("", f"…{job_id[-6:]}", reason) for job_id, reason in report.restarted.items()),
         ("lateness p50", f"{p50:.0f} ms", "tick to job, by the server's clock"),
         ("lateness p99", f"{p99:.0f} ms", "the gaps below included"),
     ]
@@ -91,9 +92,3 @@ def table(report: Report, drains: dict[str, str]) -> str:
 
 def _names(ticks: list[tuple[str, int]]) -> str:
     return ", ".join(f"{name} at {at_ms}" for name, at_ms in ticks[:5])
-
-
-def _restarted(report: Report) -> str:
-    reasons = sorted(set(report.restarted.values()))
-    counted = [f"{list(report.restarted.values()).count(reason)} {reason}" for reason in reasons]
-    return ", ".join(counted)
