@@ -19,6 +19,7 @@ import asyncio
 import logging
 import os
 import threading
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future
 from contextlib import suppress
@@ -56,6 +57,8 @@ T = TypeVar("T")
 # What says that a task will have no further run.
 GONE = (Event.TASK_ENDED, Event.TASK_REMOVED)
 ROLES = ("scheduler", "worker", "listener")
+# Tasks that ended and whose last progress may still be on its way.
+MOST_LATE_CALLBACKS = 1_000
 # These need more of the server than every instance does.
 PROBED: tuple[Role, ...] = ("scheduler", "worker")
 
@@ -102,6 +105,7 @@ class Engine:
         self.listener_thread = ListenerThread(logger)
         self.dispatcher = Dispatcher(listeners, main_loop, self.listener_thread, logger)
         self.progress_callbacks: dict[str, Callable[..., Any]] = {}
+        self._late_callbacks: OrderedDict[str, Callable[..., Any]] = OrderedDict()
         self.waits = Waits()
         self.io = LoopThread("quiv-io")
         self.worker_thread = LoopThread("quiv-worker")
@@ -362,15 +366,29 @@ class Engine:
     def _dispatch(self, envelope: Envelope) -> None:
         payload = envelope.payload()
         if envelope.event is Event.JOB_PROGRESS and envelope.progress and envelope.task:
-            callback = self.progress_callbacks.get(envelope.task.id)
+            task_id = envelope.task.id
+            callback = self.progress_callbacks.get(task_id) or self._late_callbacks.get(task_id)
             if callback is not None:
                 progress = envelope.progress
                 label = f"Progress callback for task '{envelope.task.id}'"
                 self.dispatcher.call(callback, label, *progress.args, **progress.kwargs)
         self.dispatcher.dispatch(envelope.event, *payload)
         if envelope.event in GONE and envelope.task is not None:
+            self._expect_late_progress(envelope.task.id)
             self.on_task_gone(envelope.task.id)
         self.waits.heard(envelope.event, payload)
+
+    def _expect_late_progress(self, task_id: str) -> None:
+        """Keep the callback of a task that is gone for a while.
+
+        Progress is not in the event log: when the feed reads up there, the end of a task comes
+        before progress that was published earlier and waits among the live messages.
+        """
+        callback = self.progress_callbacks.get(task_id)
+        if callback is not None:
+            self._late_callbacks[task_id] = callback
+            if len(self._late_callbacks) > MOST_LATE_CALLBACKS:
+                self._late_callbacks.popitem(last=False)
 
 
 def _nothing(_: str) -> None:
