@@ -81,7 +81,7 @@ class TestBeforeTheStart:
         with pytest.raises(ConfigurationError):
             second.add_task("report", jobs.note, interval=60, delay=-1)
         with pytest.raises(ConfigurationError):
-            second.add_task("report", jobs.note, interval=60, if_exists="perhaps")  # type: ignore[arg-type]
+            second.add_task("report", jobs.note, interval=60, if_exists="perhaps")
         assert second.add_task("report", jobs.note, interval=60) == task_id
 
     def test_run_once_and_pinned_tasks_are_new_each_time(self, make: Make) -> None:
@@ -202,7 +202,7 @@ class TestDeclared:
             quiv = make()
             quiv.task(interval=60, delay=60)(jobs.nothing)
             quiv.start()
-        assert ids_of(quiv) == ["tests.client.jobs:nothing"]
+        assert ids_of(make()) == ["tests.client.jobs:nothing"]
 
     def test_it_runs(self, make_face: Make) -> None:
         face = make_face()

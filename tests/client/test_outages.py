@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import redis
 
-from quiv_dist import Event, RedisUnavailableError
+from quiv_dist import Event, Quiv, RedisUnavailableError
 from quiv_dist.config import Settings
 from tests.client import jobs
 from tests.client.conftest import Make
@@ -39,7 +39,7 @@ def quick(make_face: Make, server: RedisServer) -> Any:
 
 def _quick(make: Make, server: RedisServer, **options: Any) -> Any:
     face = make(redis_url=server.url, **options)
-    getattr(face, "asynchronous", face).configure(settings=QUICK)
+    (face.asynchronous if isinstance(face, Quiv) else face).configure(settings=QUICK)
     return face
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from functools import partial
 from typing import Any
 
 from quiv_dist import Event
@@ -40,7 +41,7 @@ def test_every_instance_that_added_the_task_calls_its_own_once(make: Make) -> No
         quiv.start()
     heard.wait_for(Event.JOB_PROGRESS)
     for _, updates in replicas:
-        eventually(lambda updates=updates: updates.calls, "the update")
+        eventually(partial(bool, updates.calls), "the update")
     assert [len(updates.calls) for _, updates in replicas] == [1, 1, 1]
 
 

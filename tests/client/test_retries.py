@@ -55,7 +55,7 @@ def _is_shown_with_its_time(face: Any, task: Any) -> bool:
     (job,) = face.get_all_jobs(task_id=task.id, status="failed")
     assert (task.status, task.retry_attempt) == ("active", 1)
     wait = task.next_run_at - job.ended_at
-    return timedelta(seconds=59) < wait < timedelta(seconds=61)
+    return bool(timedelta(seconds=59) < wait < timedelta(seconds=61))
 
 
 @pytest.mark.parametrize(
