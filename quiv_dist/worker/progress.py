@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -35,7 +36,10 @@ class ProgressSender:
         self._loop = loop
         self._logger = logger
         self._key = (node_id, job_id, delivery)
+        # Set on the handler's thread, so that the end of the job finds it, whichever of the two
+        # reaches the loop first.
         self._newest: bytes | None = None
+        self._lock = threading.Lock()
         self._sending: asyncio.Task[None] | None = None
         self._sent_s = float("-inf")
 
@@ -47,34 +51,42 @@ class ProgressSender:
 
         """
         body = _encode(args, kwargs)
+        with self._lock:
+            self._newest = body
         if _running_loop() is self._loop:
-            # At once, so that a handler's last update is known before its end is.
-            self._offer(body)
+            self._begin()
             return
         with suppress(RuntimeError):
-            self._loop.call_soon_threadsafe(self._offer, body)
+            self._loop.call_soon_threadsafe(self._begin)
 
     @property
     def pending(self) -> bool:
         """Whether a payload has not gone out yet."""
-        return self._sending is not None and not self._sending.done()
+        return self._newest is not None or (self._sending is not None and not self._sending.done())
 
     async def flush(self) -> None:
         """Wait until the newest payload has gone out."""
+        self._begin()
         if self._sending is not None:
             await asyncio.wait([self._sending])
 
-    def _offer(self, body: bytes) -> None:
-        self._newest = body
-        if self._sending is None or self._sending.done():
+    def _begin(self) -> None:
+        if self._newest is not None and (self._sending is None or self._sending.done()):
             self._sending = asyncio.create_task(self._send())
+
+    def _take(self) -> bytes | None:
+        with self._lock:
+            body, self._newest = self._newest, None
+        return body
 
     async def _send(self) -> None:
         while self._newest is not None:
             wait_s = self._sent_s + _INTERVAL_S - monotonic_s()
             if wait_s > 0:
                 await asyncio.sleep(wait_s)
-            body, self._newest = self._newest, None
+            body = self._take()
+            if body is None:
+                return
             self._sent_s = monotonic_s()
             try:
                 await self._partition.progress(*self._key, body)
