@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Awaitable, Callable
+from functools import cache
 from typing import Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
@@ -101,9 +102,31 @@ def open_client(url: str, settings: Settings, *, read_timeout_s: float | None = 
     except (ValueError, TypeError) as error:
         msg = f"redis_url={redacted(url)!r} is not accepted: {error}"
         raise ConfigurationError(msg) from error
+    pool = client.connection_pool
+    pool.connection_class = _broken_writes_told(pool.connection_class)
     # Replies come as the server sends them: no per-command reshaping that varies by version.
     client.response_callbacks.clear()
     return client
+
+
+@cache
+def _broken_writes_told(connection_class: Any) -> Any:
+    """Return a connection class whose writes to a closed connection are connection errors.
+
+    Under uvloop such a write is a bare RuntimeError, if the server went between the look whether
+    the connection is alive and the write.
+    """
+
+    class Connection(connection_class):  # type: ignore[misc]
+        async def send_packed_command(self, *args: Any, **kwargs: Any) -> None:
+            try:
+                await super().send_packed_command(*args, **kwargs)
+            except RuntimeError as error:
+                if "handler is closed" not in str(error):
+                    raise
+                raise errors.ConnectionError(str(error)) from error
+
+    return Connection
 
 
 async def execute(client: Redis, *command: Any) -> Any:
