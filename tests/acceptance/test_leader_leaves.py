@@ -15,7 +15,7 @@ from tests.acceptance.load import add_tasks, steady
 from tests.chaos.verdict import judge
 from tests.fleet import Fleet, until
 
-TERMINATIONS = 7
+TERMINATIONS = 5
 
 
 async def test_after_sigterm_the_next_one_dispatches_within_three_tenths_of_a_second(

@@ -147,8 +147,8 @@ async def test_a_worker_asked_to_end_hands_its_jobs_back_and_spends_no_attempt(
     quick = fleet.client.handler()(fleet_app.stubborn)
     looking = fleet.client.handler(max_crashes=1)(fleet_app.hold)
     finishes = await quick.submit_async(1.5)
-    outlasts = await quick.submit_async(8.0)
-    looks = [await looking.submit_async(6.0) for _ in range(4)]  # type: ignore[call-arg]
+    outlasts = await quick.submit_async(5.0)
+    looks = [await looking.submit_async(4.0) for _ in range(4)]  # type: ignore[call-arg]
     for run in (finishes, outlasts, *looks):
         await begun(fleet, run.job_id)
     await fleet.worker()
