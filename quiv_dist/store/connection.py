@@ -102,7 +102,7 @@ def open_client(url: str, settings: Settings, *, read_timeout_s: float | None = 
     except (ValueError, TypeError) as error:
         msg = f"redis_url={redacted(url)!r} is not accepted: {error}"
         raise ConfigurationError(msg) from error
-    pool = client.connection_pool
+    pool: Any = client.connection_pool
     pool.connection_class = _broken_writes_told(pool.connection_class)
     # Replies come as the server sends them: no per-command reshaping that varies by version.
     client.response_callbacks.clear()
