@@ -355,9 +355,7 @@ class Engine:
     def _judge_registered(self, done: Future[None]) -> None:
         error = None if done.cancelled() else done.exception()
         if error is not None:
-            self.logger.error(
-                "tasks that the server had lost could not be stored again: %s", error
-            )
+            self.logger.error("tasks that the server had lost could not be stored again: %s", error)
 
     def _deliver(self, envelope: Envelope) -> None:
         """Pass an event from the feed on to the listener thread."""

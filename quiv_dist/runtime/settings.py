@@ -121,7 +121,5 @@ class InstanceSettings:
             app=self.app,
             app_version=self.app_version,
             worker=self.worker or WorkerOptions(threads=self.pool_size),
-            settings=replace(
-                self.settings, history_retention_ms=self.history_retention_s * 1000
-            ),
+            settings=replace(self.settings, history_retention_ms=self.history_retention_s * 1000),
         )
