@@ -25,10 +25,11 @@ from quiv_dist.events.mainloop import MainLoop, MainLoopWork, is_shared_loop, ru
 from quiv_dist.events.registry import ListenerRegistry
 from quiv_dist.exceptions import SchedulerStoppedError
 from quiv_dist.models import Event, Job, QuivStats, Task
+from quiv_dist.runtime.checks import check_callback
 from quiv_dist.runtime.declared import Declarations
 from quiv_dist.runtime.engine import Engine, Reply
 from quiv_dist.runtime.jobs import JobCalls, JobQuery
-from quiv_dist.runtime.options import TaskOptions, check_callback, task_options
+from quiv_dist.runtime.options import TaskOptions, task_options
 from quiv_dist.runtime.settings import InstanceSettings
 from quiv_dist.runtime.tasks import TaskCalls
 from quiv_dist.store.records import JobRow

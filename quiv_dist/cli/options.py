@@ -11,7 +11,7 @@ import click
 from quiv_dist.cli.logs import FORMATS, LEVELS
 from quiv_dist.exceptions import ConfigurationError
 from quiv_dist.node import package_version
-from quiv_dist.runtime.options import check_queue
+from quiv_dist.runtime.checks import check_queue
 from quiv_dist.store.keys import check_namespace
 
 F = TypeVar("F", bound=Callable[..., Any])

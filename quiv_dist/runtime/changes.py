@@ -21,18 +21,17 @@ from quiv_dist.exceptions import (
     TaskRunningError,
 )
 from quiv_dist.models import Event, Task
-from quiv_dist.runtime.engine import GONE, Reply
-from quiv_dist.runtime.options import (
+from quiv_dist.runtime.checks import (
     CHECKS,
-    TaskOptions,
     check_arguments,
     check_callback,
     check_number,
     check_run_at,
     check_text,
     seconds_to_ms,
-    shown,
 )
+from quiv_dist.runtime.engine import GONE, Reply
+from quiv_dist.runtime.options import TaskOptions, shown
 from quiv_dist.runtime.task_reads import TaskReads, not_found, task_model
 from quiv_dist.store.namespace import Store
 from quiv_dist.store.partition import Partition

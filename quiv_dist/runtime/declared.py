@@ -7,6 +7,10 @@ from typing import Any, ParamSpec, TypeVar, cast
 
 from quiv_dist.core.naming import declared_name
 from quiv_dist.exceptions import HandlerRegistrationError
+from quiv_dist.runtime.checks import (
+    CHECKS,
+    check_text,
+)
 from quiv_dist.runtime.handles import (
     DeclaredTask,
     HandlerDecorator,
@@ -14,7 +18,7 @@ from quiv_dist.runtime.handles import (
     HandlerOptions,
     Submitter,
 )
-from quiv_dist.runtime.options import CHECKS, check_text, task_options
+from quiv_dist.runtime.options import task_options
 from quiv_dist.worker.registry import HandlerRegistry
 
 P = ParamSpec("P")

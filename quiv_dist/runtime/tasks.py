@@ -12,15 +12,14 @@ from quiv_dist.core.wire import to_ms
 from quiv_dist.exceptions import ConfigurationError, HandlerRegistrationError
 from quiv_dist.models import Event, Task
 from quiv_dist.runtime.changes import TaskChanges
-from quiv_dist.runtime.engine import GONE, Engine, Reply
-from quiv_dist.runtime.kept import Kept, Ordinals
-from quiv_dist.runtime.options import (
-    TaskOptions,
+from quiv_dist.runtime.checks import (
     check_choice,
     check_first,
     check_text,
-    first_tick,
 )
+from quiv_dist.runtime.engine import GONE, Engine, Reply
+from quiv_dist.runtime.kept import Kept, Ordinals
+from quiv_dist.runtime.options import TaskOptions, first_tick
 from quiv_dist.runtime.task_reads import not_found, task_model
 from quiv_dist.store.records import NextTick, TaskReply, TaskRow
 
