@@ -58,7 +58,7 @@ class Definition:
             "prio", self.priority, "trigger", self.trigger, "mode", self.mode,
             "every", self.every_ms, "jitter", self.jitter_ms, "snap", self.static,
             "spec", self.spec, "args", self.args, "maxc", self.max_crashes,
-            "owner", self.owner, "pinned", self.pinned,
+            "pinned", self.pinned,
         ]  # fmt: skip
 
 

@@ -30,7 +30,9 @@ FINAL = (
     "task", "name", "run", "kind", "nominal", "attempt", "created", "handler", "queue", "prio",
     "node", "deliv", "crashes", "started", "ended", "dur", "err", "dead",
 )  # fmt: skip
-PACKED = {"core": CORE, "final": FINAL}
+# The short values of a task's definition.
+DEFINITION = ("name", "handler", "queue", "prio", "maxc", "mode", "every", "jitter")
+PACKED = {"core": CORE, "final": FINAL, "def": DEFINITION}
 # How each type is read whole: what comes before the key, and after it.
 READ: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "hash": (("HGETALL",), ()),
@@ -221,7 +223,7 @@ class World:
     def _put_hash(self, name: str, reply: list[bytes], state: State) -> None:
         for raw, value in _pairs(reply):
             label = raw.decode("utf-8", "backslashreplace")
-            if name.startswith("job:") and label in PACKED:
+            if name.startswith(("job:", "task:")) and label in PACKED:
                 values = msgspec.msgpack.decode(value)
                 for part, item in zip(PACKED[label], values, strict=True):
                     state[f"{name}.{part}"] = item

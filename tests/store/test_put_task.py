@@ -11,11 +11,11 @@ from tests.store.state import World
 
 CREATED_FIELDS = {
     "rev": "1", "inc": "inc-1", "state": "active", "last": "0", "attempt": "0",
-    "created": str(T0), "anchor": str(T0 + 1000), "nominal": str(T0 + 1000),
+    "anchor": str(T0 + 1000), "nominal": str(T0 + 1000),
     "due": str(T0 + 1000), "next": str(T0 + 1000), "name": "Tidy", "handler": "app:tidy",
     "queue": "default", "prio": "normal", "trigger": "every second", "mode": "fixed",
     "every": "1000", "jitter": "0", "snap": '"id":"T","task_name":"Tidy","args":[],"kwargs":{}',
-    "spec": "spec", "args": "args", "maxc": "3", "owner": "", "pinned": "", "fingerprint": "[]",
+    "spec": "spec", "args": "args", "maxc": "3", "pinned": "", "fingerprint": "[]",
 }  # fmt: skip
 
 

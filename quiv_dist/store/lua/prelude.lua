@@ -198,9 +198,32 @@ end
 
 -- Records -------------------------------------------------------------------------------------
 
-local TASK_FIELDS = { 'rev', 'inc', 'state', 'due', 'next', 'nominal', 'last', 'mode', 'every',
-  'jitter', 'attempt', 'reason', 'snap', 'name', 'handler', 'queue', 'prio', 'spec', 'args',
-  'maxc', 'journal', 'pinned' }
+local TASK_FIELDS = { 'rev', 'inc', 'state', 'due', 'next', 'nominal', 'last', 'attempt',
+  'reason', 'snap', 'def', 'spec', 'args', 'journal', 'pinned' }
+
+-- The short values of a definition are one packed field, `def`: a field of its own costs each of
+-- them more than its bytes, in memory and at every read.
+local PACKED = { 'name', 'handler', 'queue', 'prio', 'maxc', 'mode', 'every', 'jitter' }
+
+-- The definition given as pairs from ARGV[first] on: by name, and as fields to write.
+local function definition_of(first)
+  local definition, packed, fields = {}, {}, {}
+  for i = first, #ARGV, 2 do
+    definition[ARGV[i]] = ARGV[i + 1]
+  end
+  for i, name in ipairs(PACKED) do
+    packed[i] = definition[name]
+  end
+  for _, name in ipairs({ 'trigger', 'snap', 'spec', 'args', 'pinned', 'fingerprint' }) do
+    if definition[name] then
+      fields[#fields + 1] = name
+      fields[#fields + 1] = definition[name]
+    end
+  end
+  fields[#fields + 1] = 'def'
+  fields[#fields + 1] = cmsgpack.pack(packed)
+  return definition, fields
+end
 
 -- What a reader is given as the revision, and a writer must bring back: a task that was removed
 -- and added again under its id may have reached the same number and the same due time.
@@ -217,19 +240,19 @@ local function load_task(id)
   end
   local live = call('HLEN', K .. 'live:' .. id)
   local running = live
-  if live > 0 and v[11] ~= '0' then
+  if live > 0 and v[8] ~= '0' then
     for _, job in ipairs(call('HVALS', K .. 'live:' .. id)) do
       if call('ZSCORE', K .. 'due', 'r:' .. job) then
         running = running - 1
       end
     end
   end
+  local d = cmsgpack.unpack(v[11])
   return { rev = v[1], inc = v[2], state = v[3], due = v[4] or '', next = v[5],
-    nominal = v[6] or '', last = v[7], mode = v[8], every = v[9], jitter = v[10],
-    attempt = v[11], reason = v[12] or '', snap = v[13], name = v[14], handler = v[15],
-    queue = v[16], prio = v[17], spec = v[18], args = v[19], maxc = v[20],
-    journal = v[21] or '', pinned = v[22] or '', live = live, running = running,
-    revision = revision(v[1], v[2]) }
+    nominal = v[6] or '', last = v[7], attempt = v[8], reason = v[9] or '', snap = v[10],
+    spec = v[12], args = v[13], journal = v[14] or '', pinned = v[15] or '', live = live,
+    running = running, revision = revision(v[1], v[2]), name = d[1], handler = d[2],
+    queue = d[3], prio = d[4], maxc = d[5], mode = d[6], every = d[7], jitter = d[8] }
 end
 
 -- A job record is a hash of what changes (status, entry, node, deliv, crashes, started, stop,
@@ -519,8 +542,8 @@ local function settle_run(id, job, retention, result)
     job.dead = '1'
   end
   if job.status == 'failed' and job.kind ~= 'submit' then
-    local task = call('HMGET', K .. 'task:' .. job.task, 'mode', 'inc')
-    if task[1] == 'once' and task[2] == job.inc then
+    local task = load_task(job.task)
+    if task and task.mode == 'once' and task.inc == job.inc then
       job.dead = '1'
     end
   end

@@ -5,8 +5,7 @@
 --         4 due time as read ('' = none or not armed)  5 new incarnation  6 nominal time, ms
 --         7 due time, ms  8 grid anchor, ms ('now' = the server's time)  9 fingerprint of the whole
 --         definition  10 call id  then pairs of definition fields and values: trigger, mode,
---         every (ms), jitter (ms), snap, name, handler, queue, prio, spec, args, maxc, owner,
---         pinned
+--         every (ms), jitter (ms), snap, name, handler, queue, prio, spec, args, maxc, pinned
 --         Nominal and due may be 'now': the server's time.
 -- Reply   {CREATED | REPLACED | SAME | KEPT | EXISTS | STALE, task JSON, server time ms}. A call
 --         sent again gets the word it got first
@@ -14,12 +13,7 @@
 local id = ARGV[1]
 local key = K .. 'task:' .. id
 CALL_ID = ARGV[10]
-local definition, written = {}, {}
-for i = 11, #ARGV, 2 do
-  definition[ARGV[i]] = ARGV[i + 1]
-  written[#written + 1] = ARGV[i]
-  written[#written + 1] = ARGV[i + 1]
-end
+local definition, written = definition_of(11)
 
 local task = load_task(id)
 local done = task and remembered('put', id)
@@ -79,7 +73,7 @@ for field, value in pairs(definition) do
   task[field] = value
 end
 call('HSET', key, 'rev', '1', 'inc', task.inc, 'state', 'active', 'last', '0', 'attempt', '0',
-  'anchor', anchor, 'fingerprint', ARGV[9], 'created', NOW_TEXT, unpack(written))
+  'anchor', anchor, 'fingerprint', ARGV[9], unpack(written))
 call('ZADD', K .. 'tasks', NOW_TEXT, id)
 call('DEL', K .. 'spent:' .. id)
 arm(id, task, nominal, due)

@@ -27,12 +27,13 @@ if ARGV[2] ~= task.revision or ARGV[3] ~= task.due or
   return { 'STALE', task_json(task), NOW_TEXT }
 end
 local pinned = task.pinned
-for i = 8, #ARGV, 2 do
-  task[ARGV[i]] = ARGV[i + 1]
+local definition, written = definition_of(8)
+for field, value in pairs(definition) do
+  task[field] = value
 end
 move_pinned(id, pinned, task.pinned)
 task.rev = int(tonumber(task.rev) + 1)
-call('HSET', key, 'rev', task.rev, unpack(ARGV, 8))
+call('HSET', key, 'rev', task.rev, unpack(written))
 if ARGV[6] ~= '' then
   call('HSET', key, 'anchor', ARGV[6] == 'now' and NOW_TEXT or ARGV[6])
 end
