@@ -23,7 +23,7 @@ from quiv_dist.core.triggers import (
     next_nominal,
     once_trigger,
 )
-from quiv_dist.core.wire import TaskStatic
+from quiv_dist.core.wire import TaskStatic, TaskWire, decode_task
 from quiv_dist.exceptions import ConfigurationError, HandlerRegistrationError
 from quiv_dist.runtime.checks import (
     CHECKS,
@@ -98,6 +98,11 @@ class TaskOptions:
             owner=self.owner,
             pinned_to=self.pinned_to,
         )
+
+    def ended(self, task_id: str, next_ms: int) -> TaskWire:
+        """Return the task as it was when it ended by itself."""
+        members = self.static(task_id).members()
+        return decode_task(b'{%b,"status":"active","next_run_at_ms":%d}' % (members, next_ms))
 
     def definition(self, task_id: str) -> Definition:
         """Return what the store keeps."""

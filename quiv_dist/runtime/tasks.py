@@ -21,7 +21,7 @@ from quiv_dist.runtime.engine import GONE, Engine, Reply
 from quiv_dist.runtime.kept import Kept, Ordinals
 from quiv_dist.runtime.options import TaskOptions, first_tick
 from quiv_dist.runtime.task_reads import not_found, task_model
-from quiv_dist.store.records import NextTick, TaskReply, TaskRow
+from quiv_dist.store.records import NOW, NextTick, TaskReply, TaskRow
 
 IF_EXISTS = ("replace", "keep", "error")
 
@@ -87,7 +87,7 @@ class TaskCalls(TaskChanges):
         task = await self._added(task_id, options, reply)
         if reply.word == "KEPT" and not name:
             undo()
-        elif declared or not name:
+        elif reply.word != "ENDED" and (declared or not name):
             self._kept[task_id] = Kept(options, to_ms(task.next_run_at))
         engine.logger.info(
             "Task '%s' %s (next run at %s)", task.task_name, reply.word.lower(), task.next_run_at
@@ -105,6 +105,12 @@ class TaskCalls(TaskChanges):
                 read = (await partition.read_tasks([task_id]))[0]
                 now_ms = await store.now_ms()
                 tick = first_tick(options.trigger, task_id, now_ms, delay=delay, run_at=run_at)
+                if read is None and run_at is not None and tick == NOW and options.run_once:
+                    # An alarm that has rung: its time is past, and its last job still is kept.
+                    last = await store.reads(partition.keys.partition).last_job_of_ended(task_id)
+                    if last is not None:
+                        wire = options.ended(task_id, to_ms(run_at))
+                        return TaskReply("ENDED", wire, now_ms), Event.TASK_ADDED
                 if (
                     read is not None
                     and if_exists == "replace"

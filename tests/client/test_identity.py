@@ -178,6 +178,38 @@ class TestIdsOfOnesOwn:
         assert add(run_at=first) == first
         assert face.get_task("mine").status == "paused"
 
+    @pytest.mark.parametrize("before_start", [True, False])
+    def test_an_alarm_that_rang_does_not_ring_again_at_a_restart(
+        self, make: Make, before_start: bool
+    ) -> None:
+        def add(quiv: Quiv) -> str:
+            return quiv.add_task(
+                "alarm", jobs.note, run_once=True, task_id="mine",
+                run_at=datetime(2001, 1, 1, tzinfo=UTC),
+            )  # fmt: skip
+
+        first = make()
+        heard = Heard()
+        first.add_listener(Event.TASK_ENDED, heard)
+        first.start()
+        add(first)
+        heard.wait_for(Event.TASK_ENDED)
+        rang = first.wait_for_task("mine", LIMIT_S)
+        first.shutdown()
+
+        second = make()
+        if before_start:
+            assert add(second) == "mine"
+        second.start()
+        if not before_start:
+            assert add(second) == "mine"
+        assert second.get_all_tasks(include_run_once=True) == []
+        assert second.wait_for_task("mine", LIMIT_S) == rang
+        # Given a time that is still to come, it is a new alarm.
+        later = datetime(2999, 1, 1, tzinfo=UTC)
+        second.add_task("alarm", jobs.note, run_once=True, task_id="mine", run_at=later)
+        assert second.get_task("mine").next_run_at == later
+
 
 class TestDeclared:
     """@quiv.task: stored by the start under module:qualname."""
