@@ -114,7 +114,7 @@ class World:
 
     async def command(self, *words: Any) -> Any:
         """Send one command past the store; the reply is as the server sent it."""
-        return await self.client.execute_command(*words)  # type: ignore[no-untyped-call]
+        return await self.client.execute_command(*words)
 
     async def at(self, ms: int) -> None:
         """Set the namespace's clock."""
