@@ -67,7 +67,6 @@ def test_a_waiting_retry_is_an_active_task_with_its_time(face: Any, options: Any
     assert _is_shown_with_its_time(face, _waiting(face, retry_backoff=60, **options))
 
 
-@pytest.mark.xfail(reason="finish.lua shows the next tick of a grid instead", strict=True)
 def test_a_waiting_retry_on_a_grid_too(quiv: Any) -> None:
     assert _is_shown_with_its_time(quiv, _waiting(quiv, retry_backoff=60, interval=3600))
 

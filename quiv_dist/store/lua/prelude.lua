@@ -239,16 +239,17 @@ local function load_task(id)
     return nil
   end
   local live = call('HLEN', K .. 'live:' .. id)
-  local running = live
+  local running, next_run = live, v[5]
   if live > 0 and v[8] ~= '0' then
     for _, job in ipairs(call('HVALS', K .. 'live:' .. id)) do
-      if call('ZSCORE', K .. 'due', 'r:' .. job) then
-        running = running - 1
+      local retry_at = call('ZSCORE', K .. 'due', 'r:' .. job)
+      if retry_at then
+        running, next_run = running - 1, int(tonumber(retry_at))
       end
     end
   end
   local d = cmsgpack.unpack(v[11])
-  return { rev = v[1], inc = v[2], state = v[3], due = v[4] or '', next = v[5],
+  return { rev = v[1], inc = v[2], state = v[3], due = v[4] or '', next = next_run,
     nominal = v[6] or '', last = v[7], attempt = v[8], reason = v[9] or '', snap = v[10],
     spec = v[12], args = v[13], journal = v[14] or '', pinned = v[15] or '', live = live,
     running = running, revision = revision(v[1], v[2]), name = d[1], handler = d[2],
