@@ -23,8 +23,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture
 def server(own_server: OwnServer) -> RedisServer:
-    """A server that keeps every write, as production would configure it."""
-    return own_server(options={"appendonly": "yes", "appendfsync": "everysec"})
+    """A server that keeps every write it acknowledged, whatever ends it."""
+    return own_server(options={"appendonly": "yes", "appendfsync": "always"})
 
 
 @pytest.fixture

@@ -36,7 +36,9 @@ async def resume_all(fleet: Fleet) -> bool:
 
 
 async def run(own_server: OwnServer, directory: Path, seed: int, seconds: float) -> None:
-    server = own_server(options={"appendonly": "yes", "appendfsync": "everysec"})
+    # With everysec a server that is killed may lose what it has acknowledged: a write to its file
+    # waits for an fsync under way. What is lost there is lost, and runs again under the same ids.
+    server = own_server(options={"appendonly": "yes", "appendfsync": "always"})
     monkeys: list[Monkey] = []
 
     def url_for(name: str) -> str:
