@@ -144,9 +144,14 @@ def is_passing(error: Exception) -> bool:
 
 
 async def until_answered(
-    act: Callable[[], Awaitable[T]], settings: Settings, url: str, timeout_s: float
+    act: Callable[[], Awaitable[T]],
+    settings: Settings,
+    url: str,
+    timeout_s: float,
+    *,
+    resend: bool = True,
 ) -> T:
-    """Run ``act`` until the server answers, for at most ``timeout_s``.
+    """Run ``act`` until the server answers, for at most ``timeout_s``; once without ``resend``.
 
     Raises:
         RedisUnavailableError: no answer in time. The call may have been stored.
@@ -165,7 +170,7 @@ async def until_answered(
             if not is_passing(error):
                 raise translated(error, url) from error
             wait = backoff.next_s()
-            if monotonic_s() + wait >= deadline:
+            if not resend or monotonic_s() + wait >= deadline:
                 raise _unavailable(url, timeout_s, error) from error
             await asyncio.sleep(wait)
 

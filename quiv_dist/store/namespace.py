@@ -205,7 +205,7 @@ class Store:
             msg = f"Redis at {redacted(self.url)} went away: {error}"
             raise RedisUnavailableError(msg) from error
 
-    async def _run_script(self, keys: Keys, name: str, args: list[Any]) -> Any:
+    async def _run_script(self, keys: Keys, name: str, args: list[Any], resend: bool) -> Any:
         if not self._opened:
             await self.open()
 
@@ -215,7 +215,7 @@ class Store:
         limit = self.settings.command_timeout_s
         for last_try in (False, True):
             try:
-                return await until_answered(act, self.settings, self.url, limit)
+                return await until_answered(act, self.settings, self.url, limit, resend=resend)
             except errors.ResponseError as error:
                 text = str(error)
                 if text.startswith("FENCED"):

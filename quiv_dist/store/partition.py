@@ -31,7 +31,8 @@ from quiv_dist.store.records import (
     TaskRow,
 )
 
-RunScript = Callable[[Keys, str, list[Any]], Awaitable[Any]]
+# Partition's keys, script, arguments, and whether to send it again after a lost reply.
+RunScript = Callable[[Keys, str, list[Any], bool], Awaitable[Any]]
 
 # The most items that one call of a batch script takes.
 MOST_ITEMS = 200
@@ -71,7 +72,7 @@ class Partition:
         self._settings = settings
 
     async def _run(self, name: str, *args: Any) -> Any:
-        return await self._run_script(self.keys, name, list(args))
+        return await self._run_script(self.keys, name, list(args), True)
 
     # Tasks, as users write them ---------------------------------------------------------------
 
@@ -246,11 +247,14 @@ class Partition:
         streams: Iterable[tuple[str, str]],
         delivered: Iterable[Delivered] = (),
     ) -> tuple[int, list[Claimed]]:
-        """Take up to ``slots`` jobs (and those already delivered); server's time and jobs."""
+        """Take up to ``slots`` jobs (and those already delivered); server's time and jobs.
+
+        Never sent again by itself: the jobs of a lost reply would be nobody's until their leases
+        end. Whoever hears of the loss calls ``surrender``.
+        """
         pairs = list(streams)
         settings = self._settings
-        reply = await self._run(
-            "claim",
+        args: list[Any] = [
             node_id,
             slots,
             settings.job_lease_ms,
@@ -258,7 +262,8 @@ class Partition:
             len(pairs),
             *(value for pair in pairs for value in pair),
             *(value for item in delivered for value in item),
-        )
+        ]
+        reply = await self._run_script(self.keys, "claim", args, False)
         return int(reply[0]), [_claimed(row) for row in reply[1:]]
 
     async def finish(self, node_id: str, ends: Sequence[Finish]) -> list[str]:
@@ -283,9 +288,13 @@ class Partition:
             words += [_text(word) for word in await self._run("finish", *flat)]
         return words
 
-    async def surrender(self, node_id: str, known: Sequence[str]) -> list[str]:
-        """Give back jobs leased to a node that does not know of them: a claim's reply was lost."""
-        return [_text(item) for item in await self._run("surrender", node_id, *known)]
+    async def surrender(
+        self, node_id: str, known: Sequence[str], streams: Sequence[tuple[str, str]] = ()
+    ) -> list[str]:
+        """Give back what a node does not know that it was given: a reply was lost."""
+        pairs = [value for pair in streams for value in pair]
+        reply = await self._run("surrender", node_id, len(streams), *pairs, *known)
+        return [_text(item) for item in reply]
 
     async def renew(self, node_id: str, leases: Iterable[tuple[str, str, int]]) -> RenewReply:
         """Renew a node's lease and its jobs' (job id, entry, delivery)."""

@@ -47,7 +47,7 @@ class Consumer(Service):
         self._waiting: asyncio.Task[list[Delivered]] | None = None
         self._delivered: list[Delivered] = []
         self._groups_made = False
-        # A claim may have been executed and its reply lost.
+        # A claim or a blocking read may have been executed and its reply lost.
         self._in_doubt = False
         # Set while the last look found less than there was room for.
         self.drained = asyncio.Event()
@@ -106,10 +106,11 @@ class Consumer(Service):
     async def _surrender(self) -> None:
         with self._node.held_lock:
             known = list(self._node.held)
-        back = await self._partition.surrender(self._node.id, known)
+        back = await self._partition.surrender(self._node.id, known, self._streams)
+        self._delivered = []
         self._in_doubt = False
         if back:
-            self.logger.warning("gave back %d jobs of a claim whose reply was lost", len(back))
+            self.logger.warning("gave back %d jobs of a reply that was lost", len(back))
 
     async def _claim(self, slots: int) -> int:
         delivered, sent_s = self._delivered, monotonic_s()

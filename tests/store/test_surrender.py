@@ -30,3 +30,18 @@ async def test_another_nodes_jobs_stay(world: World) -> None:
     await running(world)
     await node(world, "X")
     assert await world.nothing(world.partition.surrender("X", [])) == []
+
+
+async def test_an_entry_of_a_blocking_read_whose_reply_was_lost_goes_back(world: World) -> None:
+    await node(world, "W")
+    await submitted(world, 1)
+    streams = [("default", "normal")]
+    await world.reads.create_groups(streams)
+    assert await world.reads.wait_for_entry("W", streams, 100)
+
+    done = await world.act(world.partition.surrender("W", [], streams))
+
+    assert done.result == ["job-1"]
+    assert done.kinds == []
+    (job,) = await claim(world)
+    assert (job.job_id, job.delivery) == ("job-1", 1)
