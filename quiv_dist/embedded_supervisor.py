@@ -96,6 +96,13 @@ class _Supervisor:
     def run(self) -> None:
         """Serve until the users are gone; then `users.lock` is held, so that none arrives."""
         signal.signal(signal.SIGTERM, lambda *_: self._changes.put(_Change.TOLD_TO_STOP))
+        try:
+            self._serve()
+        finally:
+            # Whatever went wrong, such as a directory removed under us: no server is left behind.
+            self._end_child()
+
+    def _serve(self) -> None:
         self._start_server()
         self._watch(USERS_LOCK, _Change.USERS_GONE)
         while True:
@@ -135,9 +142,25 @@ class _Supervisor:
         """Collect the server's exit status, unless an earlier supervisor started it."""
         if self._child is not None:
             self._child.wait()
+            self._child = None
+
+    def _end_child(self) -> None:
+        """End the server that this process started, by its handle: that needs no file."""
+        child = self._child
+        if child is None:
+            return
+        for end in (child.terminate, child.kill):
+            end()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                child.wait(TERMINATE_TIMEOUT_S)
+                return
+            _log("the server does not end")
 
     def _stop_server(self) -> None:
         """Have the server write its file and exit; kill it if it does not in time."""
+        if self._child is not None:
+            self._end_child()
+            return
         for signal_number in (signal.SIGTERM, signal.SIGKILL):
             deadline_s = time.monotonic() + TERMINATE_TIMEOUT_S
             sent = False
@@ -158,7 +181,12 @@ class _Supervisor:
         """Report once that nobody else holds a lock; no polling, the kernel wakes the thread."""
 
         def wait() -> None:
-            lock = open_lock(path)
+            try:
+                lock = open_lock(path)
+            except FileNotFoundError:
+                # The directory was removed, and nobody can come to use it any more.
+                self._changes.put(_Change.TOLD_TO_STOP)
+                return
             fcntl.flock(lock, fcntl.LOCK_EX)
             if change is _Change.SERVER_GONE:
                 os.close(lock)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -149,6 +150,15 @@ def test_server_ends_when_its_last_user_is_killed(directory: Path) -> None:
         second.kill()
     psutil.wait_procs([server], timeout=DEADLINE_S)
     wait_until(lambda: gone(directory), "server and supervisor end after kill -9")
+
+
+def test_server_ends_though_its_directory_was_removed_while_it_ran(directory: Path) -> None:
+    with User(directory) as user:
+        server = psutil.Process(server_pid(user.url))
+        (supervised_by,) = supervisors(directory)
+        shutil.rmtree(directory / ".quiv")
+        user.kill()
+    assert not psutil.wait_procs([server, supervised_by], timeout=DEADLINE_S)[1]
 
 
 def test_server_survives_the_terminal_of_the_user_who_started_it(directory: Path) -> None:
