@@ -6,7 +6,8 @@ import asyncio
 import inspect
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any, NamedTuple
 
 from quiv_dist import AsyncQuiv, Event
@@ -92,6 +93,16 @@ class Heard:
             )
             assert done, f"heard only {[kind.value for kind in self.kinds]}"
             return list(self.calls)
+
+
+@contextmanager
+def meanwhile(call: Callable[..., Any], *args: Any) -> Iterator[None]:
+    """Make a call from another thread while the block waits; at its end the call has returned."""
+    timer = threading.Timer(0.05, call, args)
+    timer.start()
+    yield
+    timer.join(LIMIT_S)
+    assert not timer.is_alive()
 
 
 def eventually(condition: Callable[[], Any], what: str = "the condition") -> Any:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -19,7 +18,7 @@ from quiv_dist import (
 from quiv_dist.config import Settings
 from tests.client import jobs
 from tests.client.conftest import Make
-from tests.client.faces import LIMIT_S, Heard, eventually
+from tests.client.faces import LIMIT_S, Heard, eventually, meanwhile
 
 
 def running(face: Any, name: str = "g", func: Any = jobs.held) -> Any:
@@ -155,8 +154,8 @@ class TestWaits:
         job = running(face)
         heard = Heard()
         face.add_listener(Event.JOB_COMPLETED, heard)
-        threading.Timer(0.05, jobs.open_gate, ("g",)).start()
-        assert face.wait_for_job(job.id, LIMIT_S).status == "completed"
+        with meanwhile(jobs.open_gate, "g"):
+            assert face.wait_for_job(job.id, LIMIT_S).status == "completed"
         heard.wait_for(Event.JOB_COMPLETED)
 
     def test_a_finished_job_returns_at_once(self, face: Any) -> None:
@@ -169,8 +168,8 @@ class TestWaits:
         worker, other = make(), make()
         worker.start()
         job = running(worker)
-        threading.Timer(0.05, jobs.open_gate, ("g",)).start()
-        assert other.wait_for_job(job.id, LIMIT_S).status == "completed"
+        with meanwhile(jobs.open_gate, "g"):
+            assert other.wait_for_job(job.id, LIMIT_S).status == "completed"
 
     def test_an_ended_run_once_task_still_answers(self, face: Any) -> None:
         task_id = face.add_task("once", jobs.note, run_once=True)
@@ -196,22 +195,21 @@ class TestWaits:
         task_id = quiv.add_task("a", jobs.note, interval=60, delay=60)
         for remover in (quiv, other):
             task_id = quiv.add_task("a", jobs.note, run_once=True, delay=60)
-            threading.Timer(0.05, remover.remove_task, (task_id,)).start()
-            with pytest.raises(TaskNotFoundError, match=task_id):
+            gone = pytest.raises(TaskNotFoundError, match=task_id)
+            with meanwhile(remover.remove_task, task_id), gone:
                 quiv.wait_for_task(task_id, LIMIT_S)
 
     def test_a_removed_task_with_a_running_job_gives_the_job(self, face: Any) -> None:
         job = running(face, "polite", jobs.polite)
-        threading.Timer(0.05, face.remove_task, (job.task_id,)).start()
-        ended = face.wait_for_task(job.task_id, LIMIT_S)
+        with meanwhile(face.remove_task, job.task_id):
+            ended = face.wait_for_task(job.task_id, LIMIT_S)
         assert (ended.id, ended.status) == (job.id, "cancelled")
 
     def test_a_shutdown_ends_the_wait(self, make_face: Make) -> None:
         face = make_face()
         face.start()
         task_id = face.add_task("later", jobs.note, interval=60, delay=60)
-        threading.Timer(0.05, face.shutdown).start()
-        with pytest.raises(SchedulerStoppedError):
+        with meanwhile(face.shutdown), pytest.raises(SchedulerStoppedError):
             face.wait_for_task(task_id, LIMIT_S)
         with pytest.raises(SchedulerStoppedError):
             face.wait_for_task(task_id, LIMIT_S)
