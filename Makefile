@@ -4,6 +4,8 @@
 PYTHON ?= python3
 ARGS ?=
 BIN := .venv/bin
+# Tests of whole fleets of processes need the machine for themselves; all others run side by side.
+FLEETS := tests/acceptance tests/chaos
 SOURCES := $(wildcard quiv_dist workers tests benchmarks)
 
 .DEFAULT_GOAL := help
@@ -52,7 +54,12 @@ demo: .venv/installed ## run a whole fleet on this machine and show what it does
 	@$(BIN)/python -m workers.demo $(ARGS)
 
 test: .venv/installed system ## run the tests, all but the long ones (ARGS= goes to pytest: a path, -k …)
+ifeq ($(ARGS),)
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile $(addprefix --ignore=,$(FLEETS)) tests
+	$(BIN)/python -m pytest $(FLEETS)
+else
 	$(BIN)/python -m pytest $(ARGS)
+endif
 
 check: .venv/installed luacheck ## format, lint, types, direction of imports, Lua
 	$(BIN)/ruff format --check $(SOURCES)
