@@ -250,7 +250,7 @@ def put(client: redis.Redis, key: str, kind: str) -> None:
         "string": ("SET", key, "v"),
         "zset": ("ZADD", key, 1, "v"),
     }
-    client.execute_command(*commands[kind])  # type: ignore[no-untyped-call]
+    client.execute_command(*commands[kind])
 
 
 @pytest.mark.parametrize("server", SERVERS)

@@ -76,14 +76,16 @@ def test_a_stated_executor_holds_and_two_different_ones_are_refused() -> None:
 
 def test_threads_may_be_needed_by_all_but_what_is_always_on_the_loop() -> None:
     registry = HandlerRegistry()
+    seen = []
     registry.add(coroutine, "on the loop", "async")
-    assert not registry.needs_threads
+    seen.append(registry.needs_threads)
     registry.add(coroutine, "as its jobs say")
-    assert registry.needs_threads
+    seen.append(registry.needs_threads)
     registry.remove("as its jobs say")
-    assert not registry.needs_threads
+    seen.append(registry.needs_threads)
     registry.add(function)
-    assert registry.needs_threads
+    seen.append(registry.needs_threads)
+    assert seen == [False, True, False, True]
 
 
 def test_what_cannot_be_called_is_refused() -> None:
