@@ -33,6 +33,7 @@ class TaskCalls(TaskChanges):
         super().__init__(engine)
         self._ordinals = Ordinals()
         self._kept: dict[str, Kept] = {}
+        self._warned: set[tuple[str, str]] = set()
         engine.on_registered = self.put_again
         engine.on_task_gone = self._forget
 
@@ -84,6 +85,7 @@ class TaskCalls(TaskChanges):
         except BaseException:
             undo()
             raise
+        await self._warn_if_unserved(options)
         task = await self._added(task_id, options, reply)
         if reply.word == "KEPT" and not name:
             undo()
@@ -133,6 +135,17 @@ class TaskCalls(TaskChanges):
             event = Event.TASK_UPDATED if reply.word == "REPLACED" else Event.TASK_ADDED
             echo.heard(event)
         return reply, event
+
+    async def _warn_if_unserved(self, options: TaskOptions) -> None:
+        """Warn once of a handler that no live process serves: its jobs would wait."""
+        place = (options.queue, options.handler)
+        if "worker" in self._engine.options.roles or place in self._warned:
+            return
+        if not await (await self._engine.store()).reads().is_served(*place):
+            self._warned.add(place)
+            self._engine.logger.warning(
+                "no live worker of queue %s serves handler %s: its jobs wait for one", *place
+            )
 
     async def _added(self, task_id: str, options: TaskOptions, reply: TaskReply) -> Task:
         if reply.word == "KEPT":

@@ -78,6 +78,10 @@ class Reads:
         reply = await self._execute("PUBSUB", "NUMSUB", *channels)
         return dict(zip(node_ids, (int(count) for count in reply[1::2]), strict=True))
 
+    async def is_served(self, queue: str, handler: str) -> bool:
+        """Tell whether a worker that has not been swept serves a handler of a queue."""
+        return bool(await self._execute("SMEMBERS", self.keys.key(f"serves:{queue}|{handler}")))
+
     async def queues(self) -> list[str]:
         """Return the names of all queues that a worker has served."""
         return sorted(_texts(await self._execute("SMEMBERS", self.keys.key("queues"))))

@@ -221,3 +221,18 @@ class TestPinned:
         quiv.run_task_immediately("mine")
         assert first.wait(LIMIT_S)
         assert not second.is_set()
+
+
+def test_a_handler_that_no_live_worker_serves_is_warned_of_once(
+    make: Make, caplog: pytest.LogCaptureFixture
+) -> None:
+    client = make(roles={"listener"})
+    for _ in range(2):
+        client.add_task("a", jobs.note, interval=60)
+    warnings = [record.message for record in caplog.records if "serves handler" in record.message]
+    assert len(warnings) == 1
+    assert "queue default serves handler tests.client.jobs:note" in warnings[0]
+    make(handlers=[jobs.nothing]).start()
+    caplog.clear()
+    client.add_task("b", jobs.nothing, interval=60)
+    assert not [record for record in caplog.records if "serves handler" in record.message]
