@@ -28,6 +28,7 @@ from quiv_dist.store.keys import Keys, check_namespace
 from quiv_dist.store.partition import Partition
 from quiv_dist.store.probe import Role, probe
 from quiv_dist.store.reads import Reads
+from quiv_dist.store.records import UnregisteredError
 
 _LEAST_VERSION = (6, 2)
 _LOG = logging.getLogger("Quiv")
@@ -220,6 +221,8 @@ class Store:
                 text = str(error)
                 if text.startswith("FENCED"):
                     raise LeadershipLostError(text.removeprefix("FENCED ")) from error
+                if text.startswith("UNREGISTERED"):
+                    raise UnregisteredError(text.removeprefix("UNREGISTERED ")) from error
                 if not text.startswith("NONAMESPACE") or last_try:
                     raise translated(error, self.url) from error
                 # The server was flushed, or came back without its data.

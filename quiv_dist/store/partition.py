@@ -251,6 +251,10 @@ class Partition:
 
         Never sent again by itself: the jobs of a lost reply would be nobody's until their leases
         end. Whoever hears of the loss calls ``surrender``.
+
+        Raises:
+            UnregisteredError: the node has no record; what was delivered to it stays so.
+
         """
         pairs = list(streams)
         settings = self._settings

@@ -6,6 +6,11 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple
 
 from quiv_dist.core.wire import JobWire, NodeWire, TaskWire
+from quiv_dist.exceptions import QuivError
+
+
+class UnregisteredError(QuivError):
+    """The store has no record of this node, or not any more: it must register first."""
 
 
 class TaskRow(NamedTuple):

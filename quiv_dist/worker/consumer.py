@@ -16,7 +16,7 @@ from quiv_dist.clock import monotonic_s
 from quiv_dist.node import NodeLink
 from quiv_dist.service import Service
 from quiv_dist.store.namespace import Store
-from quiv_dist.store.records import Claimed, Delivered
+from quiv_dist.store.records import Claimed, Delivered, UnregisteredError
 
 _CANCEL_AGAIN_S = 0.05
 
@@ -82,7 +82,14 @@ class Consumer(Service):
         slots = self._free()
         if slots <= 0:
             return None
-        if await self._claim(slots) >= slots:
+        try:
+            taken = await self._claim(slots)
+        except UnregisteredError:
+            # The server lost everything. What was delivered is kept for the next claim, and
+            # registering wakes this loop.
+            self._node.renew_soon()
+            return self.settings.urgent_heartbeat_s
+        if taken >= slots:
             self.drained.clear()
             return 0.0
         self.drained.set()

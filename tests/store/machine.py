@@ -16,7 +16,7 @@ from quiv_dist.config import Settings
 from quiv_dist.core import ids
 from quiv_dist.exceptions import LeadershipLostError
 from quiv_dist.store.namespace import Store
-from quiv_dist.store.records import NOW, Claimed, Delivered, Due, Fire, TaskRow
+from quiv_dist.store.records import NOW, Claimed, Delivered, Due, Fire, TaskRow, UnregisteredError
 from tests.store.build import NORMAL, T0, definition, end, node, submission, tick
 from tests.store.ledger import Ledger
 from tests.store.state import World
@@ -278,10 +278,13 @@ class StoreMachine(RuleBasedStateMachine):
 
     @rule(worker=WORKERS, slots=st.integers(0, 3))
     def claim(self, worker: str, slots: int) -> None:
-        handed = self.delivered.pop(worker)
-        self.delivered[worker] = []
+        handed = self.delivered[worker]
         claim = self.p.claim(worker, slots=slots, streams=NORMAL, delivered=handed)
-        _, jobs = self._run(claim)
+        try:
+            _, jobs = self._run(claim)
+        except UnregisteredError:
+            return  # What was delivered is kept until the node has registered.
+        self.delivered[worker] = []
         assert len(jobs) <= slots
         for job in jobs:
             self.ledger.started(job)

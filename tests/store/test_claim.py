@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from quiv_dist.store.records import Delivered
+from quiv_dist.store.records import Delivered, UnregisteredError
 from tests.store.build import NORMAL, T0, claim, end, node, submission, submitted
 from tests.store.state import World
 
@@ -62,7 +62,10 @@ async def test_without_slots_nothing_is_read(world: World) -> None:
 async def test_a_node_that_is_not_registered_gets_nothing(world: World) -> None:
     """Nobody watches the leases of such a node: what it took would be lost with it."""
     await submitted(world, 1)
-    assert await world.nothing(claim(world)) == []
+    before = await world.dump()
+    with pytest.raises(UnregisteredError):
+        await claim(world)
+    assert await world.dump() == before
 
 
 async def test_a_lost_reply_leaves_the_job_to_its_lease(world: World) -> None:

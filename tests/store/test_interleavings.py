@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from quiv_dist.exceptions import LeadershipLostError
-from quiv_dist.store.records import Fire
+from quiv_dist.store.records import Fire, UnregisteredError
 from tests.store.build import (
     NORMAL,
     T0,
@@ -187,7 +187,10 @@ async def test_a_retired_worker_that_wakes_takes_nothing_before_it_registers(wor
     holder = await lead(world)
     assert await world.partition.retire_node("W", holder=holder) == "OK"
     await submitted(world, 1)
-    assert await world.nothing(claim(world)) == []
+    before = await world.dump()
+    with pytest.raises(UnregisteredError):
+        await claim(world)
+    assert await world.dump() == before
     assert (await world.partition.renew("W", [])).known is False
     await node(world)
     (job,) = await claim(world)

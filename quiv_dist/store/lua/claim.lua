@@ -8,14 +8,14 @@
 --         already delivered to this node: queue, priority, entry id
 -- Reply   {server time ms, {job id, entry, delivery, crashes, core, spec, args, snap}...}; core is
 --         a msgpack array of strings: task id, task name, run id, run kind, nominal ms,
---         incarnation, attempt, created ms, handler, queue, priority, max_crashes. No job for a
---         node that is not registered: nobody would watch its leases
+--         incarnation, attempt, created ms, handler, queue, priority, max_crashes. UNREGISTERED for
+--         a node that is not: nobody would watch its leases
 -- Events  job_started; job_cancelled for a cancelled job
 local node, slots, lease = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])
 local retention, streams = tonumber(ARGV[4]), tonumber(ARGV[5])
 local reply = { NOW_TEXT }
 if call('EXISTS', K .. 'node:' .. node) == 0 then
-  return reply
+  return redis.error_reply('UNREGISTERED this node has no record')
 end
 local lease_until = int(NOW + lease)
 local claimed = {}
