@@ -87,6 +87,8 @@ class Service:
     async def abort(self) -> None:
         """End now, in the middle of a pass if need be."""
         self._stopping = True
+        # A pass that swallows its cancellation must not go on to a wait.
+        self._wake.set()
         if self._task is not None:
             self._task.cancel()
             await asyncio.wait([self._task])

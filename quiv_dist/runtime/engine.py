@@ -120,6 +120,7 @@ class Engine:
         self._embedded: EmbeddedServer | None = None
         self._connecting = asyncio.Lock()
         self._noding = asyncio.Lock()
+        self._starting = asyncio.Lock()
         self._lock = threading.Lock()
         self._started = False
         self._stopped = False
@@ -249,8 +250,12 @@ class Engine:
 
     async def start(self, roles: frozenset[str]) -> None:
         """Run the roles of this instance."""
-        if self._started:
-            return
+        async with self._starting:
+            if not self._started:
+                await self._start(roles)
+                self._started = True
+
+    async def _start(self, roles: frozenset[str]) -> None:
         store = await self.store()
         await self._probe(store, roles)
         self.record.roles = tuple(role for role in ROLES if role in roles)
@@ -272,7 +277,6 @@ class Engine:
         if "scheduler" in roles:
             self.scheduler = Scheduler(store, node, self.logger)
             self.scheduler.start()
-        self._started = True
 
     async def _probe(self, store: Store, roles: frozenset[str]) -> None:
         """Try what the roles need, before anything of this instance is on the store."""

@@ -61,10 +61,11 @@ class Dispatcher(Service):
         self._ahead = []
         self._read_s = float("-inf")
 
-    async def tick(self) -> float | None:
+    async def tick(self) -> float:
         """Fire what is due; return the seconds until the next is."""
         if not self._elector.trusted():
-            return None
+            # Not for ever: trust can come back with no change of leadership to wake us.
+            return self.settings.poll_s
         self._elector.busy(begins=True)
         try:
             return await self._dispatch()

@@ -157,9 +157,10 @@ class Elector(Service):
 
     async def _gone(self, holder: str, connection: int) -> bool:
         """Tell whether a holder that was present is gone on two looks."""
-        node_id = node_of(holder)
-        counts = await self._reads.presence([node_id])
-        if connection != self._node.connection:
+        node_id, ours = node_of(holder), self._node.id
+        counts = await self._reads.presence([node_id, ours])
+        # Our own channel is not there: this is another server than the one channels are on.
+        if connection != self._node.connection or not counts[ours]:
             self._present = ("", 0)
             return False
         if counts[node_id]:
@@ -168,8 +169,9 @@ class Elector(Service):
         if self._present != (holder, connection):
             return False
         await asyncio.sleep(self.settings.second_look_s)
-        counts = await self._reads.presence([node_id])
-        return not counts[node_id] and connection == self._node.connection
+        counts = await self._reads.presence([node_id, ours])
+        gone = counts[ours] and not counts[node_id]
+        return bool(gone) and connection == self._node.connection
 
     def _trust(self, sent_s: float, reply: LeaseReply) -> None:
         self._store.observe(reply.server_ms, sent_s, self.logger.error)

@@ -57,6 +57,8 @@ class Janitor(Service):
         self._partition = store.partition()
         self._reads = store.reads()
         self._seen: dict[str, _Sight] = {}
+        # Nodes with a job lease that is over: its end, and how many looks in a row saw that one.
+        self._over: dict[str, tuple[int, int]] = {}
         self._purge_s = float("-inf")
         self._audit_s = float("-inf")
 
@@ -78,13 +80,19 @@ class Janitor(Service):
             self._elector.wake()
         return self.settings.janitor_s
 
+    def failed(self, error: Exception) -> None:  # noqa: ARG002 - whatever it is
+        """Begin to count anew: nobody could renew meanwhile."""
+        self._over = {}
+
     async def _look(self) -> tuple[int, list[NodeRow]]:
         """Note which workers are present; return the server's time and all nodes."""
         connection = self._node.connection
         now_ms, nodes = await self._partition.survey_nodes()
         workers = [node for node in nodes if node.jobs or "worker" in node.wire.roles]
-        present = await self._reads.presence([node.node_id for node in workers])
-        if not connection or connection != self._node.connection:
+        ours = self._node.id
+        present = await self._reads.presence([ours, *(node.node_id for node in workers)])
+        # Our own channel is not there: this is another server than the one channels are on.
+        if not connection or connection != self._node.connection or not present[ours]:
             self._seen = {}
             return now_ms, nodes
         seen: dict[str, _Sight] = {}
@@ -101,9 +109,16 @@ class Janitor(Service):
 
     async def _judge_nodes(self, holder: str) -> None:
         now_ms, nodes = await self._look()
+        before, self._over = self._over, {}
         for node in nodes:
-            if node.jobs and 0 <= node.first_job_lease_end_ms <= now_ms:
-                await self._reclaim(holder, node, "its lease is over")
+            end_ms = node.first_job_lease_end_ms
+            if node.jobs and 0 <= end_ms <= now_ms:
+                # After an outage all leases are over, and live workers need a moment to renew.
+                last_end_ms, looks = before.get(node.node_id, (end_ms, 0))
+                looks = looks + 1 if last_end_ms == end_ms else 1
+                self._over[node.node_id] = (end_ms, looks)
+                if looks * self.settings.janitor_s * 1000 >= self.settings.presence_silence_ms:
+                    await self._reclaim(holder, node, "its lease is over")
             elif node.jobs and self._is_dead(node):
                 await self._reclaim(holder, node, "its process is gone", renewed=node.renewed)
             if not node.jobs and node.lease_end_ms <= now_ms:

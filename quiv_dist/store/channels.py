@@ -17,7 +17,7 @@ from redis import exceptions as errors
 from quiv_dist.clock import monotonic_s
 from quiv_dist.config import Settings
 from quiv_dist.exceptions import ConfigurationError, RedisUnavailableError
-from quiv_dist.store.connection import is_passing, open_client, redacted, translated
+from quiv_dist.store.connection import AtOnce, is_passing, open_client, redacted, translated
 
 _CONNECTIONS = count(1)
 
@@ -42,6 +42,7 @@ class Channel:
         self.heard_s = monotonic_s()
         self._url = url
         self._client = open_client(url, settings)
+        self._client.connection_pool.connection_kwargs["retry"] = AtOnce()
         self._pubsub = self._client.pubsub()
         self._settings = settings
         self._acknowledged: dict[str, asyncio.Event] = {}

@@ -28,18 +28,16 @@ Refusal = Literal["missing", "command", "key", "channel"]
 
 _CONNECTIONS = 8
 # Answers of a server that will do the same thing later: starting, failing over, out of memory.
-_PASSING = (
-    "LOADING",
-    "MASTERDOWN",
-    "CLUSTERDOWN",
-    "TRYAGAIN",
-    "BUSY ",
-    "READONLY",
-    "NOREPLICAS",
-    "MISCONF",
-    "OOM",
-    "UNBLOCKED",
+_PASSING = ("LOADING", "BUSY ", "NOREPLICAS", "MISCONF", "UNBLOCKED")
+# The same of those whose word the client strips, so that only the class tells.
+_PASSING_ERRORS = (
+    errors.ReadOnlyError,
+    errors.OutOfMemoryError,
+    errors.ClusterDownError,
+    errors.TryAgainError,
 )
+# After a failover behind one address the pool still holds sockets to the demoted server.
+_MOVED = (errors.ReadOnlyError, errors.MasterDownError)
 
 
 def redacted(url: str) -> str:
@@ -131,11 +129,33 @@ def _broken_writes_told(connection_class: Any) -> Any:
 
 async def execute(client: Redis, *command: Any) -> Any:
     """Run a command; the reply comes as the server sent it."""
-    return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+    try:
+        return await client.execute_command(*command)  # type: ignore[no-untyped-call]
+    except _MOVED:
+        await client.connection_pool.disconnect(inuse_connections=False)
+        raise
+
+
+class AtOnce(Retry):
+    """No retry, and no reconnect either before the failure is told.
+
+    The client reconnects on the way to raising. A subscriber must hear first that it was cut off.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(NoBackoff(), 0)
+
+    async def call_with_retry(
+        self, do: Callable[..., Awaitable[T]], *_args: Any, **_kwargs: Any
+    ) -> T:
+        """Call once."""
+        return await do()
 
 
 def is_passing(error: Exception) -> bool:
     """Tell whether the same command may succeed later, with nothing changed here."""
+    if isinstance(error, _PASSING_ERRORS):
+        return True
     if isinstance(error, errors.AuthenticationError | errors.AuthorizationError):
         return False
     if isinstance(error, errors.ConnectionError | errors.TimeoutError | OSError):

@@ -101,6 +101,12 @@ class Store:
         if numbers < _LEAST_VERSION:
             msg = f"Redis at {redacted(self.url)} is version {version}; 6.2 or later is needed"
             raise ConfigurationError(msg)
+        policy = info.get("maxmemory_policy", "")
+        if policy.startswith("allkeys-"):
+            _LOG.warning(
+                "Redis at %s evicts keys when memory is short (maxmemory-policy %s): tasks and jobs"
+                " would be lost; set noeviction", redacted(self.url), policy,
+            )  # fmt: skip
         if info.get("role") == "slave" and info.get("slave_read_only", "1") == "1":
             msg = f"Redis at {redacted(self.url)} is a read-only replica: give the primary's URL"
             raise ConfigurationError(msg)

@@ -79,8 +79,8 @@ class Consumer(Service):
         if self._in_doubt:
             await self._surrender()
         await self._collect()
-        slots = self._free()
-        if slots <= 0:
+        slots = max(self._free(), 0)
+        if not slots and not self._delivered:
             return None
         try:
             taken = await self._claim(slots)
@@ -89,6 +89,8 @@ class Consumer(Service):
             # registering wakes this loop.
             self._node.renew_soon()
             return self.settings.urgent_heartbeat_s
+        if not slots:
+            return None  # What was delivered went back to its stream: others have room for it.
         if taken >= slots:
             self.drained.clear()
             return 0.0

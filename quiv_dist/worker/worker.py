@@ -188,27 +188,40 @@ class Worker:
     # Ended ----------------------------------------------------------------------------------------
 
     def _ended(self, execution: Execution, ended: Ended) -> None:
-        delivery = self._deliveries.pop(execution)
+        progress = self._deliveries[execution].progress
+        if progress is not None and progress.pending:
+            # Until its last progress has gone out the job counts as running: a drain waits.
+            self._loop.create_task(self._end_after(progress, execution, ended))
+        else:
+            self._end(execution, ended)
+
+    async def _end_after(
+        self, progress: ProgressSender, execution: Execution, ended: Ended
+    ) -> None:
+        await progress.flush()
+        self._end(execution, ended)
+
+    def _end(self, execution: Execution, ended: Ended) -> None:
+        claimed = self._deliveries.pop(execution).claimed
         self._busy["async" if execution.kind() == "async" else "thread"] -= 1
         if not self._deliveries:
             self._idle.set()
         self._consumer.wake()
-        claimed = delivery.claimed
         if ended.outcome == "handback" and claimed.handler.startswith("pinned:"):
             # Nobody else can run it: its handler goes with this process.
             ended = ended._replace(outcome="cancelled")
-        finish = Finish(
-            claimed.job_id, claimed.entry, claimed.delivery, ended.outcome, ended.duration_ms,
-            ended.error, self._retry(claimed, execution.spec, ended), ended.result,
-        )  # fmt: skip
-        if delivery.progress is not None and delivery.progress.pending:
-            self._loop.create_task(self._finish_after(delivery.progress, finish))
-        else:
-            self._finisher.add(finish)
-
-    async def _finish_after(self, progress: ProgressSender, finish: Finish) -> None:
-        await progress.flush()
-        self._finisher.add(finish)
+        self._finisher.add(
+            Finish(
+                claimed.job_id,
+                claimed.entry,
+                claimed.delivery,
+                ended.outcome,
+                ended.duration_ms,
+                ended.error,
+                self._retry(claimed, execution.spec, ended),
+                ended.result,
+            )
+        )
 
     def _retry(self, claimed: Claimed, spec: JobSpec, ended: Ended) -> tuple[str, int] | None:
         if ended.outcome != "failed" or claimed.attempt > spec.max_retries:

@@ -208,3 +208,17 @@ async def test_sent_again_neither_does_more(world: World) -> None:
     await world.after(5)
     reply = await world.nothing(world.partition.resume_task("T", delay_ms=0, tick=None, call="r"))
     assert reply.word == "OK"
+
+
+async def test_a_run_once_task_paused_during_its_run_is_spent_when_that_ends(world: World) -> None:
+    """As in quiv: it must not run a second time when it is resumed."""
+    await put(world, mode="once")
+    holder = await lead(world)
+    await node(world)
+    await world.at(T0 + 1000)
+    await fire(world, holder, next_ms=None)
+    (job,) = await claim(world)
+    await world.partition.pause_task("T", reason="", actor="", call="c1")
+    done = await world.act(world.partition.finish("W", [end(job)]))
+    assert done.kinds == ["job_completed", "task_ended"]
+    assert (await world.partition.resume_task("T", delay_ms=0, tick=None, call="c2")).word == "GONE"

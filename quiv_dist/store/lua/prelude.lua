@@ -501,7 +501,12 @@ end
 -- An active task with no live run and nothing due: one that counts from the end of its runs is
 -- armed again, any other is spent and ends. Its id goes on answering waits with its last job.
 local function conclude(task_id, task, retention, job_id)
-  if task.state ~= 'active' or task.live > 0 or task.due ~= '' then
+  if task.live > 0 or task.due ~= '' then
+    return
+  end
+  -- A paused run-once task whose only run has ended is spent too, unless it was given another time.
+  if task.state ~= 'active' and
+    (task.mode ~= 'once' or tonumber(task.nominal) > tonumber(task.last)) then
     return
   end
   if task.mode == 'after' then
