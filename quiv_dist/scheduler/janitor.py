@@ -121,8 +121,13 @@ class Janitor(Service):
                     await self._reclaim(holder, node, "its lease is over")
             elif node.jobs and self._is_dead(node):
                 await self._reclaim(holder, node, "its process is gone", renewed=node.renewed)
-            if not node.jobs and node.lease_end_ms <= now_ms:
+            if not node.jobs and self._may_retire(node, now_ms):
                 await self._partition.retire_node(node.node_id, holder=holder)
+
+    def _may_retire(self, node: NodeRow, now_ms: int) -> bool:
+        # One whose record went before is kept for its pinned tasks; it goes after their grace.
+        grace_ms = 0 if node.renewed else self.settings.pinned_grace_ms
+        return node.lease_end_ms + grace_ms <= now_ms
 
     def _is_dead(self, node: NodeRow) -> bool:
         sight = self._seen.get(node.node_id)

@@ -106,6 +106,8 @@ class Consumer(Service):
         while waiting is not None and not waiting.done():
             waiting.cancel()
             await asyncio.wait([waiting], timeout=_CANCEL_AGAIN_S)
+        if waiting is not None and not waiting.cancelled():
+            waiting.exception()  # Looked at: what ended the read does not matter any more.
 
     def failed(self, error: Exception) -> None:  # noqa: ARG002 - any error has the same cure
         """Make the groups again, which the server may have lost, and doubt the last claim."""
