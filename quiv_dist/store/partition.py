@@ -9,10 +9,8 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from typing import Any
 
-import msgspec
-
 from quiv_dist.config import Settings
-from quiv_dist.core.wire import NodeWire, TaskWire, decode_job, decode_node, decode_task
+from quiv_dist.store import replies
 from quiv_dist.store.keys import Keys
 from quiv_dist.store.records import (
     Claimed,
@@ -38,29 +36,12 @@ RunScript = Callable[[Keys, str, list[Any], bool], Awaitable[Any]]
 MOST_ITEMS = 200
 
 
-def _text(value: bytes) -> str:
-    return value.decode()
-
-
-def _int(value: bytes) -> int:
-    return int(value) if value else -1
-
-
 def _or_now(ms: int | None) -> str | int:
     return "now" if ms is None else ms
 
 
 def _or_blank(ms: int | None) -> str | int:
     return "" if ms is None or ms < 0 else ms
-
-
-def _task(value: bytes) -> TaskWire | None:
-    return decode_task(value) if value else None
-
-
-def _task_reply(reply: list[bytes]) -> TaskReply:
-    server_ms = int(reply[2]) if len(reply) > 2 else 0
-    return TaskReply(_text(reply[0]), _task(reply[1]), server_ms)
 
 
 class Partition:
@@ -88,7 +69,7 @@ class Partition:
         call: str,
     ) -> TaskReply:
         """Create a task or replace its definition; ``STALE`` asks for a fresh read."""
-        return _task_reply(
+        return replies.task_reply(
             await self._run(
                 "put_task",
                 task_id,
@@ -118,7 +99,7 @@ class Partition:
         moved: list[Any] = ["", "", ""]
         if tick is not None:
             moved = [_or_now(tick.nominal_ms), _or_now(tick.due_ms), _or_now(tick.anchor_ms)]
-        return _task_reply(
+        return replies.task_reply(
             await self._run(
                 "update_task",
                 task_id,
@@ -136,7 +117,9 @@ class Partition:
         self, task_id: str, *, reason: str, actor: str, call: str, revision: str = ""
     ) -> TaskReply:
         """Pause a task; with ``revision``, only if it still is that one."""
-        return _task_reply(await self._run("pause_task", task_id, reason, actor, call, revision))
+        return replies.task_reply(
+            await self._run("pause_task", task_id, reason, actor, call, revision)
+        )
 
     async def resume_task(
         self,
@@ -150,25 +133,25 @@ class Partition:
         """Resume a task at now + ``delay_ms``, or at ``tick``, computed from ``revision``."""
         nominal = _or_blank(tick.nominal_ms if tick else None)
         due = _or_blank(tick.due_ms if tick else None)
-        return _task_reply(
+        return replies.task_reply(
             await self._run("resume_task", task_id, delay_ms, nominal, due, call, revision)
         )
 
     async def remove_task(self, task_id: str, *, call: str) -> TaskReply:
         """Remove a task, cancel its queued runs, ask its running ones to stop."""
         retention = self._settings.history_retention_ms
-        return _task_reply(await self._run("remove_task", task_id, retention, call))
+        return replies.task_reply(await self._run("remove_task", task_id, retention, call))
 
     async def run_now(self, task_id: str, *, run_id: str, job_id: str, call: str) -> str:
         """Run a task now; the reply's word says whether it may."""
-        return _text((await self._run("run_now", task_id, run_id, job_id, call))[0])
+        return replies.text((await self._run("run_now", task_id, run_id, job_id, call))[0])
 
     async def read_tasks(self, task_ids: Sequence[str]) -> list[TaskRow | None]:
         """Read tasks, ``None`` where there is none."""
         rows: list[TaskRow | None] = []
         for chunk in _chunks(task_ids):
             reply = await self._run("read_tasks", *chunk)
-            rows += [_task_row(row) if row[0] else None for row in reply]
+            rows += [replies.task_row(row) if row[0] else None for row in reply]
         return rows
 
     # Jobs, as users see them ------------------------------------------------------------------
@@ -178,7 +161,7 @@ class Partition:
         rows: list[JobRow | None] = []
         for chunk in _chunks(job_ids):
             reply = await self._run("read_jobs", *chunk)
-            rows += [_job_row(row) if row[0] else None for row in reply]
+            rows += [replies.job_row(row) if row[0] else None for row in reply]
         return rows
 
     async def submit(self, submissions: Sequence[Submission], *, call: str) -> list[bool]:
@@ -198,11 +181,11 @@ class Partition:
 
     async def elect(self, node_id: str, *, lease_ms: int, gone: str = "") -> LeaseReply:
         """Take the leader lease if it is free or over, or from exactly the holder ``gone``."""
-        return _lease_reply(await self._run("elect", node_id, lease_ms, gone))
+        return replies.lease_reply(await self._run("elect", node_id, lease_ms, gone))
 
     async def renew_leader(self, holder: str, *, lease_ms: int) -> LeaseReply:
         """Extend the leader lease."""
-        return _lease_reply(await self._run("renew_leader", holder, lease_ms))
+        return replies.lease_reply(await self._run("renew_leader", holder, lease_ms))
 
     async def resign(self, holder: str) -> bool:
         """Give the leader lease up; ``False`` if it was not this holder's."""
@@ -211,7 +194,7 @@ class Partition:
     async def peek_due(self, *, ahead_ms: int, most: int) -> tuple[int, list[Due]]:
         """Return the server's time and what is due until ``ahead_ms`` from it, soonest first."""
         reply = await self._run("peek_due", ahead_ms, most)
-        return int(reply[0]), [_due(item) for item in reply[1:]]
+        return int(reply[0]), [replies.due(item) for item in reply[1:]]
 
     async def fire(self, holder: str, fires: Sequence[Fire]) -> list[str]:
         """Turn due members into jobs; one word an item says what became of it.
@@ -235,7 +218,7 @@ class Partition:
                 _or_blank(item.next_due_ms),
                 *passed,
             ]
-        return [_text(word) for word in await self._run("fire", *flat)]
+        return [replies.text(word) for word in await self._run("fire", *flat)]
 
     # Workers and nodes ------------------------------------------------------------------------
 
@@ -268,7 +251,7 @@ class Partition:
             *(value for item in delivered for value in item),
         ]
         reply = await self._run_script(self.keys, "claim", args, False)
-        return int(reply[0]), [_claimed(row) for row in reply[1:]]
+        return int(reply[0]), [replies.claimed(row) for row in reply[1:]]
 
     async def finish(self, node_id: str, ends: Sequence[Finish]) -> list[str]:
         """Record ends of deliveries: ``OK``, ``RETRY`` or ``REFUSED`` an item."""
@@ -289,7 +272,7 @@ class Partition:
                     delay_ms,
                     end.result,
                 ]
-            words += [_text(word) for word in await self._run("finish", *flat)]
+            words += [replies.text(word) for word in await self._run("finish", *flat)]
         return words
 
     async def surrender(
@@ -298,7 +281,7 @@ class Partition:
         """Give back what a node does not know that it was given: a reply was lost."""
         pairs = [value for pair in streams for value in pair]
         reply = await self._run("surrender", node_id, len(streams), *pairs, *known)
-        return [_text(item) for item in reply]
+        return [replies.text(item) for item in reply]
 
     async def renew(self, node_id: str, leases: Iterable[tuple[str, str, int]]) -> RenewReply:
         """Renew a node's lease and its jobs' (job id, entry, delivery)."""
@@ -307,10 +290,10 @@ class Partition:
         reply = await self._run(
             "renew", node_id, settings.node_lease_ms, settings.job_lease_ms, *flat
         )
-        lost, stops = ([_text(item) for item in part] for part in reply[3:5])
+        lost, stops = ([replies.text(item) for item in part] for part in reply[3:5])
         return RenewReply(
             int(reply[0]),
-            _text(reply[1]),
+            replies.text(reply[1]),
             reply[2] == b"1",
             lost,
             dict(zip(stops[::2], stops[1::2], strict=True)),
@@ -329,12 +312,12 @@ class Partition:
         reply = await self._run(
             "register_node", node_id, lease, record, int(worker), len(queues), *queues, *handlers
         )
-        return _text(reply[0])
+        return replies.text(reply[0])
 
     async def retire_node(self, node_id: str, *, holder: str = "") -> str:
         """Take a node out: itself, or as the leader a dead one."""
         settings = self._settings
-        return _text(
+        return replies.text(
             await self._run(
                 "retire_node",
                 node_id,
@@ -347,7 +330,7 @@ class Partition:
     async def survey_nodes(self) -> tuple[int, list[NodeRow]]:
         """Return the server's time and every node with its leases."""
         reply = await self._run("survey_nodes")
-        return int(reply[0]), [_node_row(row) for row in reply[1:]]
+        return int(reply[0]), [replies.node_row(row) for row in reply[1:]]
 
     # The janitor ------------------------------------------------------------------------------
 
@@ -355,13 +338,13 @@ class Partition:
         """Take back a node's jobs: expired ones, or all if it did not renew since ``renewed``."""
         retention = self._settings.history_retention_ms
         reply = await self._run("reclaim", holder, node_id, renewed, MOST_ITEMS, retention)
-        return [_text(item) for item in reply]
+        return [replies.text(item) for item in reply]
 
     async def recover_pending(self, holder: str, queue: str, priority: str) -> list[str]:
         """Put back what was handed to a worker and never claimed."""
         idle = self._settings.pending_idle_ms
         reply = await self._run("recover_pending", holder, queue, priority, idle, MOST_ITEMS)
-        return [_text(item) for item in reply]
+        return [replies.text(item) for item in reply]
 
     async def settle_parked(self, holder: str) -> list[str]:
         """Fail parked jobs that no live worker has served for ``handler_grace_ms``."""
@@ -373,7 +356,7 @@ class Partition:
             settings.history_retention_ms,
             MOST_ITEMS,
         )
-        return [_text(item) for item in reply]
+        return [replies.text(item) for item in reply]
 
     async def purge(self, holder: str) -> int:
         """Forget finished jobs and log entries past their retention; return how many jobs."""
@@ -383,69 +366,10 @@ class Partition:
         """Repair tasks that break their invariant; return (task id, what was repaired)."""
         repaired: list[tuple[str, str]] = []
         for chunk in _chunks(task_ids):
-            reply = [_text(item) for item in await self._run("audit", holder, *chunk)]
+            reply = [replies.text(item) for item in await self._run("audit", holder, *chunk)]
             repaired += zip(reply[::2], reply[1::2], strict=True)
         return repaired
 
 
 def _chunks(items: Sequence[Any]) -> Iterable[Sequence[Any]]:
     return (items[first : first + MOST_ITEMS] for first in range(0, len(items), MOST_ITEMS))
-
-
-def _task_row(row: list[bytes]) -> TaskRow:
-    return TaskRow(
-        wire=decode_task(row[0]),
-        args=row[1],
-        revision=_text(row[2]),
-        due_ms=_int(row[3]),
-        nominal_ms=_int(row[4]),
-        last_ms=_int(row[5]),
-        anchor_ms=_int(row[6]),
-        trigger=row[7],
-        fingerprint=_text(row[8]),
-        spec=row[9],
-    )
-
-
-def _job_row(row: list[bytes]) -> JobRow:
-    return JobRow(decode_job(row[0]), row[1], row[2])
-
-
-def _lease_reply(reply: list[bytes]) -> LeaseReply:
-    return LeaseReply(reply[0] == b"1", _text(reply[1]), _int(reply[2]), int(reply[3]))
-
-
-def _due(item: list[bytes]) -> Due:
-    if len(item) == 2:
-        return Due(_text(item[0]), int(item[1]))
-    return Due(
-        member=_text(item[0]),
-        due_ms=_int(item[1]),
-        revision=_text(item[2]),
-        nominal_ms=_int(item[3]),
-        anchor_ms=_int(item[4]),
-        trigger=item[5],
-        incarnation=_text(item[6]),
-    )
-
-
-# Task id, task name, run id, run kind, nominal, incarnation, attempt, created, handler, queue,
-# priority, max_crashes: what of a job never changes, as the scripts pack it.
-_core = msgspec.msgpack.Decoder(tuple[str, ...]).decode
-
-
-def _claimed(row: list[bytes]) -> Claimed:
-    job_id, entry, delivery, crashes, core, spec, args, snap = row
-    task_id, name, run_id, kind, nominal, incarnation, attempt, created, *rest = _core(core)
-    handler, queue, priority, max_crashes = rest
-    return Claimed(
-        job_id.decode(), entry.decode(), int(delivery), int(attempt), run_id, kind, task_id, name,
-        handler, queue, priority, nominal, int(created), incarnation, int(crashes),
-        int(max_crashes), spec, args, snap,
-    )  # fmt: skip
-
-
-def _node_row(row: list[bytes]) -> NodeRow:
-    node_id = _text(row[0])
-    wire = decode_node(row[5]) if row[5] else NodeWire(id=node_id)
-    return NodeRow(node_id, _int(row[1]), _text(row[2]), _int(row[3]), _int(row[4]), wire)
