@@ -19,7 +19,9 @@ from tests.client.faces import LIMIT_S, Heard, eventually
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    """Return the time in whole milliseconds, as the store keeps it, rounded down."""
+    found = datetime.now(UTC)
+    return found.replace(microsecond=found.microsecond // 1000 * 1000)
 
 
 def test_every_parameter_is_kept_with_the_task(face: Any) -> None:

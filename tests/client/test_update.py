@@ -22,7 +22,9 @@ from tests.client.faces import LIMIT_S, Heard, eventually
 
 
 def _now() -> datetime:
-    return datetime.now(UTC)
+    """Return the time in whole milliseconds, as the store keeps it, rounded down."""
+    found = datetime.now(UTC)
+    return found.replace(microsecond=found.microsecond // 1000 * 1000)
 
 
 def ended(face: Any, task_id: str, count: int = 1) -> Any:
