@@ -141,8 +141,9 @@ class TaskCalls(TaskChanges):
         place = (options.queue, options.handler)
         if "worker" in self._engine.options.roles or place in self._warned:
             return
+        # Before it is known: calls made side by side must not each warn.
+        self._warned.add(place)
         if not await (await self._engine.store()).reads().is_served(*place):
-            self._warned.add(place)
             self._engine.logger.warning(
                 "no live worker of queue %s serves handler %s: its jobs wait for one", *place
             )
