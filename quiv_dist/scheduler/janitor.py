@@ -3,7 +3,7 @@
 A worker that is killed is judged by its control channel: seen present, then gone over the same
 unbroken connection of ours at every look of three seconds, with nothing renewed in all of them,
 its jobs are taken back. A worker that hangs or is cut off keeps its channel or loses it together
-with ours; then only the end of its leases decides.
+with ours; then only the end of its leases decides, seen unrenewed at every look of three seconds.
 
 The three seconds are those of looks, not of the server's clock alone: after a server that froze,
 live workers have renewed nothing for long either, and need a moment to be back. Standbys look
