@@ -125,7 +125,6 @@ class TaskOptions:
             spec=self.spec().encode(),
             args=self.arguments,
             max_crashes=self.max_crashes,
-            owner=self.owner or "",
             pinned=self.pinned_to or "",
         )
         digest = hashlib.blake2b(_encode(definition.pairs()), digest_size=16).hexdigest()

@@ -52,7 +52,6 @@ class Definition:
     spec: bytes
     args: bytes
     max_crashes: int
-    owner: str = ""
     pinned: str = ""
     fingerprint: str = ""
 
